@@ -1,0 +1,15 @@
+"""Meanings of the fields that the blocks of this project share, each declared once.
+
+Dtype and dims stand at each writer, `Annotated[Float32[Array, "*word time"], fields.SAMPLES]`;
+what the name means, its unit, and whether it is truth stand here.
+"""
+
+from __future__ import annotations
+
+from pipeline.block import Field
+
+SENT = Field("symbols that were sent: +1 or -1 (BPSK), 0 or 1 (OOK), unit-energy QPSK", truth=True)
+SAMPLES = Field("received samples, matched-filter output", unit="V")
+SYMBOLS = Field("decided symbols, in the alphabet of `sent`")
+POSTERIOR = Field("posterior of the trellis states; sums to one over `state`")
+LLR = Field("log-likelihood ratio of each bit, positive for bit 1", unit="nat")

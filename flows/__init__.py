@@ -1,0 +1,1 @@
+"""Ready flows, one TOML file each."""

@@ -1,0 +1,240 @@
+"""Blocks: plain numerical objects that a flow joins and that work without it.
+
+A subclass declares its parameters and fills in `start`, `process` and, where it needs them,
+`finish`, `state`, `restore`, `check` and `narrow`; it replaces nothing else.
+
+>>> from typing import Annotated, NamedTuple
+>>> import numpy as np
+>>> from jaxtyping import Float32
+>>> class Scaled(NamedTuple):
+...     scaled: Annotated[Float32[Array, "time"], Field("samples times gain", unit="V")]
+>>> class Gain(Block, name="frontend.gain"):
+...     gain: float = param(default=1.0, doc="factor")
+...     def process(self, samples: Float32[Array, "time"]) -> Scaled:
+...         return Scaled(scaled=samples * np.float32(self.gain))
+>>> Gain(gain=2.0).process(np.ones(3, np.float32)).scaled
+array([2., 2., 2.], dtype=float32)
+>>> Gain(gian=2.0)  # doctest: +ELLIPSIS
+Traceback (most recent call last):
+    ...
+pipeline.errors.ParameterError: ...no parameter 'gian'; did you mean 'gain'? (it has: gain)
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, dataclass_transform, get_type_hints
+
+import numpy as np
+from pydantic.fields import FieldInfo
+
+from pipeline.draws import RandomStream
+from pipeline.errors import ParameterError
+from pipeline.frame import Array, FrameInfo, Scalar, StreamInfo
+from pipeline.params import ParamSet, param
+from pipeline.signature import Field, FieldSpec, FieldType, Signature, settle, signature_of
+from pipeline.weights import Weights
+
+__all__ = [
+    "Block", "Context", "Field", "FieldType", "FrameInfo", "Gap", "Reframe", "Sink", "Source",
+    "Trainer", "param",
+]  # fmt: skip
+
+State = Mapping[str, Array | Scalar]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Where an instance of a block stands: what its random numbers depend on."""
+
+    name: str = "block"  # the block's name in its flow
+    stream: str = "main"
+    seed: int = 0
+    info: StreamInfo = field(default_factory=StreamInfo)
+
+
+@dataclass_transform(kw_only_default=True, field_specifiers=(param,))
+class Block:
+    """Takes the fields it reads and returns the fields it adds, one answer per frame.
+
+    `process` returns a NamedTuple of arrays; a block with a decision delay returns a list of
+    them, each completing its oldest unanswered frame, and `finish` returns the rest. Arguments
+    with default None are handed over if something upstream writes them. An argument
+    `info: FrameInfo` tells where the frame stands in its stream.
+    """
+
+    #: Name in the catalogue, such as "detector.viterbi".
+    name: ClassVar[str] = ""
+    #: Classes made so far by catalogue name, for blocks that come from a user's own file.
+    registry: ClassVar[dict[str, type[Block]]] = {}
+    _declared: ClassVar[dict[str, FieldInfo]] = {}
+
+    context: Context = Context()
+
+    def __init_subclass__(cls, *, name: str = "", **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._declared = dict(cls._declared)
+        for key in inspect.get_annotations(cls):
+            if isinstance(info := cls.__dict__.get(key), FieldInfo):
+                cls._declared[key] = info
+                delattr(cls, key)
+        cls.name = name or cls.name
+        if name:
+            Block.registry[name] = cls
+
+    def __init__(self, **values: Any) -> None:
+        for key, value in self.params().validate(self.name, values).items():
+            setattr(self, key, value)
+        try:
+            self.check()
+        except ParameterError as error:
+            raise ParameterError(f"{self.name}: {error}") from None
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{k}={v!r}" for k, v in self.values().items())
+        return f"{type(self).__name__}({values})"
+
+    @classmethod
+    @cache
+    def params(cls) -> ParamSet:
+        """The declared parameters."""
+        hints = get_type_hints(cls)
+        declared = {key: (hints[key], info) for key, info in cls._declared.items()}
+        return ParamSet(cls.__name__, declared)
+
+    @classmethod
+    @cache
+    def signature(cls) -> Signature:
+        """The fields that `process` reads and writes."""
+        process: Callable[..., Any] = cls.process  # type: ignore[attr-defined]
+        return signature_of(process, cls.name or cls.__name__)
+
+    def values(self) -> dict[str, Any]:
+        """Parameter values; `type(block)(**block.values())` makes an equal block."""
+        return {key: getattr(self, key) for key in self.params().names}
+
+    def draws(
+        self, purpose: str, draw: Callable[[np.random.Generator, int], Array]
+    ) -> RandomStream:
+        """Random numbers of this block on its stream, addressed by absolute position."""
+        where = self.context
+        return RandomStream(draw, where.seed, where.name, where.stream, purpose)
+
+    # What a subclass fills in, beside `process`:
+
+    def check(self) -> None:
+        """Raise ParameterError where parameters do not fit together, or a file is missing."""
+
+    def narrow(self, reads: Mapping[str, FieldType]) -> Mapping[str, FieldType]:
+        """The types of written fields that the signature leaves open, given what is read.
+
+        Only for blocks whose dtypes or dims depend on parameters or on their input.
+        """
+        return {}
+
+    def start(self) -> None:
+        """Allocate state; called before the first frame, after a gap, and to start over."""
+
+    def finish(self) -> Any:
+        """Answer the frames that are still unanswered: a list as `process` returns it."""
+        return []
+
+    def state(self) -> State:
+        """What the block remembers, as arrays and scalars."""
+        return {}
+
+    def restore(self, state: State) -> None:
+        """Go on from what `state` of an equal block returned; called after `start`."""
+
+    def take(self, weights: Weights) -> None:
+        """Use new weights from the next frame on; WeightsError leaves the old ones serving."""
+        raise TypeError(f"{self.name} takes no weights")
+
+    @classmethod
+    def takes_weights(cls) -> bool:
+        """Whether this class fills in `take`."""
+        return cls.take is not Block.take
+
+
+class Gap(NamedTuple):
+    """What a source returns in place of fields when it lost samples."""
+
+    samples: int
+
+
+class Source(Block):
+    """Starts a stream: `process()` returns the fields of the next frame, a Gap, or None at the end.
+
+    The runtime numbers the frames. `describe` says what the stream is; it is called after
+    `start`. A source with several streams names them in `streams`; each has its own instance.
+    """
+
+    rate: float = param(
+        default=0.0, at_least=0.0, unit="frames/s", doc="pace; 0: as fast as possible"
+    )
+
+    def describe(self) -> StreamInfo:
+        """Description of the stream."""
+        return StreamInfo()
+
+    def streams(self) -> tuple[str, ...]:
+        """Keys of the streams that this source emits."""
+        return ("main",)
+
+    def frames_left(self) -> int | None:
+        """Frames that are still to come, where the source knows; for progress displays."""
+        return None
+
+    def close(self) -> None:
+        """Release what `start` opened; called when the stream ends, for whatever reason."""
+
+
+class Reframe(Block):
+    """Changes how a stream is cut: `process` returns a list of new frames with a new numbering.
+
+    The frames that it emits carry what it writes and nothing of its input.
+    """
+
+    def describe(self, info: StreamInfo) -> StreamInfo:
+        """Description of the new stream, given the old one."""
+        return info
+
+
+class Sink(Block):
+    """Ends a branch. One instance serves all streams; ask for `info` to tell them apart."""
+
+    def report(self, folder: Path | None) -> Mapping[str, Any]:
+        """Results so far: numbers, texts, lists of them. Called at the end and for live tables.
+
+        folder    where to leave pictures and files; None: numbers only
+        """
+        return {}
+
+
+class Trainer(Sink):
+    """A sink whose `process` returns new Weights, or None where nothing changes.
+
+    Weights travel over the feedback edges of the flow to the blocks that take them.
+    """
+
+
+def make(cls: type[Block], values: Mapping[str, Any], context: Context) -> Block:
+    """A fresh instance for one stream, not yet started."""
+    block = cls(**values)
+    block.context = context
+    return block
+
+
+def writes_of(
+    block: Block, reads: Mapping[str, FieldType], groups: Mapping[str, tuple[str, ...]]
+) -> dict[str, FieldSpec]:
+    """The fields that this block writes, with settled types, given those it reads."""
+    narrowed = block.narrow(reads)
+    return {
+        name: replace(spec, type=narrowed.get(name) or settle(spec, groups))
+        for name, spec in block.signature().writes.items()
+    }

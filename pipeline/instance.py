@@ -1,0 +1,270 @@
+"""One block serving one stream: hands over fields, checks what comes back, holds what waits."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+
+from pipeline.block import Block, Context, make, writes_of
+from pipeline.errors import FieldError, KalvitError
+from pipeline.frame import Array, Frame, FrameInfo, Kind
+from pipeline.signature import FieldType, bind, check_array
+
+HOLD_LIMIT = 256 << 20  # bytes of frames that a block may leave unanswered
+
+Fields = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Port:
+    """How a block is joined to the frames that pass it.
+
+    reads   pairs (argument of process, field of the frame); absent optional ones left out
+    writes  pairs (field of the frame, its settled type), in the order of the block's result
+    given   settled types of the fields that its input frames carry
+    """
+
+    name: str
+    reads: tuple[tuple[str, str], ...]
+    writes: tuple[tuple[str, FieldType], ...]
+    given: Mapping[str, FieldType]
+
+
+class Instance:
+    """A started block with the frames it has not answered yet."""
+
+    def __init__(self, block: Block, port: Port, hold_limit: int = HOLD_LIMIT) -> None:
+        self.block = block
+        self.port = port
+        signature = block.signature()
+        self.delayed = signature.delayed
+        self._wants_info = signature.wants_info
+        self._call = _caller(block, port)
+        self._store = _storer(port, signature.result)
+        self._held: deque[Frame] = deque()
+        self._held_bytes = 0
+        self._hold_limit = hold_limit
+        block.start()
+
+    def step(self, frame: Frame, fields: Fields) -> Any:
+        """Process one frame of a block that answers at once, adding to `fields`."""
+        info = _info(frame) if self._wants_info else None
+        result = self._call(fields, info)
+        self._store(fields, result)
+        return result
+
+    def answer(self, frame: Frame) -> list[Frame]:
+        """Process one frame of a block that may answer later; returns the frames completed."""
+        self._held.append(frame)
+        self._held_bytes += frame.nbytes
+        info = _info(frame) if self._wants_info else None
+        answers = self._complete(self._call(frame.fields, info))
+        if self._held_bytes > self._hold_limit:
+            raise FieldError(
+                f"{self.port.name} holds back {len(self._held)} frames of "
+                f"{self._held_bytes >> 20} MiB in all, but may hold {self._hold_limit >> 20} MiB; "
+                "shorten its decision delay or the frames"
+            )
+        return answers
+
+    def finish(self) -> list[Frame]:
+        """Answer the frames still held; afterwards none is."""
+        rest = self.block.finish()
+        if not self.delayed:
+            return []
+        answers = self._complete(rest)
+        if self._held:
+            raise FieldError(
+                f"{self.port.name} finished with {len(self._held)} frames unanswered; finish() "
+                "must return one result for each"
+            )
+        return answers
+
+    def restart(self) -> None:
+        """Forget the past, as after a gap."""
+        self.block.start()
+
+    def holds(self, seq: int) -> bool:
+        """Whether the frame with this number is still unanswered."""
+        return any(frame.seq == seq for frame in self._held)
+
+    def _complete(self, results: Iterable[Any]) -> list[Frame]:
+        answers = []
+        for result in results:
+            if not self._held:
+                raise FieldError(f"{self.port.name} answered more frames than it was given")
+            frame = self._held.popleft()
+            self._held_bytes -= frame.nbytes
+            fields = dict(frame.fields)
+            self._store(fields, result)
+            answers.append(frame._replace(fields=fields))
+        return answers
+
+
+def new_fields(port: Port, result: Any) -> Fields:
+    """The checked fields of a frame that starts here, for sources and reframe blocks."""
+    fields: Fields = {}
+    _storer(port, type(result))(fields, result)
+    return fields
+
+
+def _info(frame: Frame) -> FrameInfo:
+    return FrameInfo(frame.stream, frame.seq, frame.sample, frame.born_ns, frame.marks)
+
+
+def _caller(block: Block, port: Port) -> Callable[[Mapping[str, Array], FrameInfo | None], Any]:
+    """A function of (fields, info) that calls `process` with as little ado as possible."""
+    process: Callable[..., Any] = block.process  # type: ignore[attr-defined]
+    names = [field for _, field in port.reads]
+    arguments = [argument for argument, _ in port.reads]
+    declared = list(block.signature().reads)
+    if block.signature().wants_info or arguments != declared[: len(arguments)]:
+        # by keyword: the info, or an absent optional field in the middle
+        pairs = tuple(port.reads)
+
+        def by_keyword(fields: Mapping[str, Array], info: FrameInfo | None) -> Any:
+            arguments: dict[str, Any] = {argument: fields[field] for argument, field in pairs}
+            if info is not None:
+                arguments["info"] = info
+            return process(**arguments)
+
+        return by_keyword
+    if not names:
+        return lambda fields, info: process()
+    if len(names) == 1:
+        (name,) = names
+        return lambda fields, info: process(fields[name])
+    get = itemgetter(*names)
+    return lambda fields, info: process(*get(fields))
+
+
+def _storer(port: Port, result_type: type[Any] | None) -> Callable[[Fields, Any], None]:
+    """A function of (fields, result) that checks the result and adds it to the fields."""
+    plans = []
+    known: dict[str, tuple[str, int]] = {}  # dim -> (field, axis) that fixes its length
+    for name, given in port.given.items():
+        for axis, dim in enumerate(given.dims):
+            known.setdefault(dim, (name, axis))
+    for name, wanted in port.writes:
+        links = []
+        for axis, dim in enumerate(wanted.dims):
+            if not dim.isdigit() and known.setdefault(dim, (name, axis)) != (name, axis):
+                links.append((axis, *known[dim]))
+        plain = all(not dim.isdigit() for dim in wanted.dims)
+        dtype = np.dtype(wanted.dtypes[0])
+        plans.append((name, wanted, dtype, len(wanted.dims), plain, tuple(links)))
+    where = port.name
+    if not plans:
+
+        def nothing(fields: Fields, result: Any) -> None:
+            if result is not None:
+                raise FieldError(f"{where}: process returned {type(result).__name__}, not None")
+
+        return nothing
+
+    ndarray = np.ndarray
+
+    def store(fields: Fields, result: Any) -> None:
+        if result.__class__ is not result_type:
+            expected = getattr(result_type, "__name__", "None")
+            raise FieldError(f"{where}: process returned {type(result).__name__}, not {expected}")
+        for value, (name, wanted, dtype, ndim, plain, links) in zip(result, plans, strict=True):
+            if (
+                value.__class__ is not ndarray
+                or value.dtype != dtype
+                or value.ndim != ndim
+                or not plain
+            ):
+                value = check_array(where, name, value, wanted)
+            shape = value.shape
+            for axis, other, other_axis in links:
+                if shape[axis] != fields[other].shape[other_axis]:
+                    raise FieldError(
+                        f"{where}: {name!r} has shape {shape}, but {other!r} has "
+                        f"{fields[other].shape}; dim {wanted.dims[axis]!r} must agree"
+                    )
+            flags = value.flags
+            if not flags.c_contiguous:
+                value = value.copy(order="C")
+                flags = value.flags
+            flags.writeable = False
+            fields[name] = value
+
+    return store
+
+
+def drive(
+    block: Block,
+    frames: Iterable[Mapping[str, Array]],
+    *,
+    context: Context | None = None,
+    sample: int = 0,
+    time: str = "time",
+) -> list[Fields]:
+    """Run a block over the frames of one stream, as a flow would, without any runtime.
+
+    Returns for each input frame the fields that the block added, late answers included.
+
+    sample   index of the first sample on the stream's clock
+    time     dim that counts the clock
+    """
+    frames = [dict(frame) for frame in frames]
+    if context is not None:
+        block.context = context
+    if not frames:
+        return []
+    port, clock = _port_for(block, frames[0], time)
+    instance = Instance(block, port)
+    answers: list[Frame] = []
+    for seq, fields in enumerate(frames):
+        frame = Frame(Kind.DATA, block.context.stream, seq, sample, 0, fields, {})
+        if clock is not None:
+            name, axes = clock
+            sample += int(np.prod([fields[name].shape[axis] for axis in axes]))
+        if instance.delayed:
+            answers += instance.answer(frame)
+        else:
+            whole = dict(fields)
+            instance.step(frame, whole)
+            answers.append(frame._replace(fields=whole))
+    answers += instance.finish()
+    added = [name for name, _ in port.writes]
+    return [{name: answer.fields[name] for name in added} for answer in answers]
+
+
+def _port_for(
+    block: Block, fields: Mapping[str, Array], time: str
+) -> tuple[Port, tuple[str, list[int]] | None]:
+    """A port for frames such as this one, and the field and axes that count its clock."""
+    signature = block.signature()
+    given: dict[str, FieldType] = {}
+    clock = None
+    for name, spec in signature.reads.items():
+        if name not in fields:
+            if spec.optional:
+                continue
+            raise KalvitError(f"{block.name} reads {name!r}, but the frame has {sorted(fields)}")
+        dims = spec.type.dims
+        open_dims = [dim for dim in dims if dim.startswith("*")]
+        if open_dims:
+            extra = fields[name].ndim - (len(dims) - 1)
+            inner = (open_dims[0][1:],) * extra
+            at = dims.index(open_dims[0])
+            dims = dims[:at] + inner + dims[at + 1 :]
+        elif "..." in dims:
+            dims = tuple(f"axis{axis}" for axis in range(fields[name].ndim))
+        given[name] = FieldType((fields[name].dtype.name,), dims)
+        if clock is None and time in dims:
+            clock = (name, [axis for axis, dim in enumerate(dims) if dim in (time, "word")])
+    groups = bind((signature.reads[name], kind) for name, kind in given.items())
+    written = writes_of(block, given, groups)
+    writes = tuple((name, spec.type) for name, spec in written.items())
+    return Port(block.name, tuple((name, name) for name in given), writes, given), clock
+
+
+__all__ = ["Fields", "Instance", "Port", "drive", "make", "new_fields"]
