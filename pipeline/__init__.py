@@ -1,0 +1,1 @@
+"""The runtime: moves frames between blocks and knows no algorithm."""

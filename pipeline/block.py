@@ -207,6 +207,9 @@ class Reframe(Block):
 class Sink(Block):
     """Ends a branch. One instance serves all streams; ask for `info` to tell them apart."""
 
+    def open(self, stream: str, info: StreamInfo) -> None:
+        """A stream begins, or is described anew; called before its first frame."""
+
     def report(self, folder: Path | None) -> Mapping[str, Any]:
         """Results so far: numbers, texts, lists of them. Called at the end and for live tables.
 

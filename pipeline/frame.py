@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import IntEnum
+from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -69,11 +70,11 @@ class Frame(NamedTuple):
 class FrameInfo(NamedTuple):
     """What a block may know about the frame it is handed, apart from the fields it reads."""
 
-    stream: str
-    seq: int
-    sample: int
-    born_ns: int
-    marks: Mapping[str, Scalar]
+    stream: str = "main"
+    seq: int = 0
+    sample: int = 0
+    born_ns: int = 0
+    marks: Mapping[str, Scalar] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)

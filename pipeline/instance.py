@@ -45,25 +45,26 @@ class Instance:
         self.delayed = signature.delayed
         self._wants_info = signature.wants_info
         self._call = _caller(block, port)
-        self._store = _storer(port, signature.result)
+        self.store = _storer(port, signature.result)
         self._held: deque[Frame] = deque()
         self._held_bytes = 0
         self._hold_limit = hold_limit
         block.start()
 
-    def step(self, frame: Frame, fields: Fields) -> Any:
+    def step(self, frame: Frame, fields: Fields) -> None:
         """Process one frame of a block that answers at once, adding to `fields`."""
         info = _info(frame) if self._wants_info else None
-        result = self._call(fields, info)
-        self._store(fields, result)
-        return result
+        self.store(fields, self._call(fields, info))
+
+    def call(self, frame: Frame) -> Any:
+        """What `process` returns for this frame, unchecked: for blocks that add no fields."""
+        return self._call(frame.fields, _info(frame) if self._wants_info else None)
 
     def answer(self, frame: Frame) -> list[Frame]:
         """Process one frame of a block that may answer later; returns the frames completed."""
         self._held.append(frame)
         self._held_bytes += frame.nbytes
-        info = _info(frame) if self._wants_info else None
-        answers = self._complete(self._call(frame.fields, info))
+        answers = self._complete(self.call(frame))
         if self._held_bytes > self._hold_limit:
             raise FieldError(
                 f"{self.port.name} holds back {len(self._held)} frames of "
@@ -101,16 +102,9 @@ class Instance:
             frame = self._held.popleft()
             self._held_bytes -= frame.nbytes
             fields = dict(frame.fields)
-            self._store(fields, result)
+            self.store(fields, result)
             answers.append(frame._replace(fields=fields))
         return answers
-
-
-def new_fields(port: Port, result: Any) -> Fields:
-    """The checked fields of a frame that starts here, for sources and reframe blocks."""
-    fields: Fields = {}
-    _storer(port, type(result))(fields, result)
-    return fields
 
 
 def _info(frame: Frame) -> FrameInfo:
@@ -267,4 +261,4 @@ def _port_for(
     return Port(block.name, tuple((name, name) for name in given), writes, given), clock
 
 
-__all__ = ["Fields", "Instance", "Port", "drive", "make", "new_fields"]
+__all__ = ["Fields", "Instance", "Port", "drive", "make"]

@@ -1,0 +1,120 @@
+"""The parts of a flow as plain data: blocks, edges, and how TOML holds them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pipeline.errors import FlowError
+
+EdgeKind = Literal["data", "tap", "weights"]
+
+NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
+KINDS: tuple[EdgeKind, ...] = ("data", "tap", "weights")
+ARROWS: dict[EdgeKind, str] = {"data": "->", "tap": "->", "weights": "~>"}
+#: Keys of a block's table that are no parameters.
+RESERVED = ("use", "reads", "writes", "genie")
+
+
+@dataclass(frozen=True)
+class BlockSpec:
+    """One block of a flow, as its table says.
+
+    use      its name in the catalogue
+    params   values that differ from the defaults
+    reads    argument of `process` -> field of the frame, where they are not named alike
+    writes   field of the block -> field of the frame, where they are not named alike
+    genie    it may read truth
+    """
+
+    name: str
+    use: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    reads: Mapping[str, str] = field(default_factory=dict)
+    writes: Mapping[str, str] = field(default_factory=dict)
+    genie: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """The block's table."""
+        table: dict[str, Any] = {"use": self.use, **self.params}
+        if self.reads:
+            table["reads"] = dict(self.reads)
+        if self.writes:
+            table["writes"] = dict(self.writes)
+        if self.genie:
+            table["genie"] = True
+        return table
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A way for frames from one block to another.
+
+    delay   of a weights edge: frame n is decided with the weights emitted after frame
+            n - delay; "live": with the newest
+    via     "" or the address of the socket, such as "tcp://127.0.0.1:5555"
+    """
+
+    source: str
+    target: str
+    kind: EdgeKind
+    delay: int | Literal["live"] | None = None
+    via: str = ""
+
+    @property
+    def name(self) -> str:
+        """`source->target`, or `source~>target` for weights."""
+        return f"{self.source}{ARROWS[self.kind]}{self.target}"
+
+
+def edge_paths(edges: Iterable[Edge]) -> list[Any]:
+    """Edges of one kind as a file holds them, runs of them as one path."""
+    paths: list[Any] = []
+    last: Edge | None = None
+    for edge in edges:
+        arrow = f" {ARROWS[edge.kind]} "
+        if edge.kind == "weights" or edge.via:
+            item: dict[str, Any] = {"path": f"{edge.source}{arrow}{edge.target}"}
+            if edge.kind == "weights":
+                item["delay"] = edge.delay
+            if edge.via:
+                item["via"] = edge.via
+            paths.append(item)
+            last = None
+            continue
+        if last is not None and last.target == edge.source:
+            paths[-1] += arrow + edge.target
+        else:
+            paths.append(f"{edge.source}{arrow}{edge.target}")
+        last = edge
+    return paths
+
+
+def plain(value: Any, where: str, key: str) -> Any:
+    """A parameter value as TOML can hold it: numpy values and tuples become plain ones."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [plain(item, where, key) for item in value]
+    if isinstance(value, Mapping):
+        return {str(name): plain(item, where, key) for name, item in value.items()}
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, str):
+        return str(value)
+    if value is None:
+        raise FlowError(f"{where}: {key} = None, which no flow file can hold; leave {key} out")
+    raise FlowError(
+        f"{where}: {key} is a {type(value).__name__}; expected a number, a text, true or false, "
+        "or a list of them"
+    )
+
+
+__all__ = [
+    "ARROWS", "KINDS", "NAME", "RESERVED", "BlockSpec", "Edge", "EdgeKind", "edge_paths", "plain",
+]  # fmt: skip

@@ -1,0 +1,190 @@
+"""Where frames enter a worker: its sources, and the edges that come in from other workers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from pipeline.block import Context, Gap, Source, make
+from pipeline.errors import RunError
+from pipeline.frame import Frame
+from pipeline.instance import Fields, Instance
+from pipeline.metrics import Meter
+from pipeline.numbering import Numbering, clock_of
+from pipeline.plan import Planned
+from pipeline.segment import BlockError, Out, Segment
+from pipeline.transport.edge import Receiver, Sender
+
+now_ns = time.monotonic_ns
+
+WAIT_MS = 100  # a worker with nothing to do looks around this often
+
+#: What can hold a root up: an edge without credit, a block that waits for weights.
+Branch = Sender | Segment
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When the sources stop by themselves; 0: no limit."""
+
+    frames: int = 0  # data frames of each stream
+    seconds: float = 0.0
+
+
+def _blocked(branches: Sequence[Branch]) -> bool:
+    return any(b.parked if isinstance(b, Segment) else b.blocked for b in branches)
+
+
+class SourceRoot:
+    """A source block: asks each of its streams in turn for the next frame."""
+
+    def __init__(self, planned: Planned, seed: int, limits: Limits) -> None:
+        self.planned, self.port = planned, planned.port()
+        self.outs: list[Out] = []
+        self.branches: list[Branch] = []
+        self.meter = Meter()
+        self.done = False
+        self.frames = 0
+        self._seed, self._limits = seed, limits
+        self._streams: list[tuple[Source, Instance, Numbering]] = []
+        self._turn = 0
+        self._interval_ns = 0.0
+        self._next_ns = 0.0
+        self._stop_ns = 0
+
+    def start(self) -> None:
+        """Open every stream."""
+        template = self.planned.block
+        if not isinstance(template, Source):
+            raise RunError(f"{self.planned.name} is no source")
+        clock = clock_of(self.port.writes)
+        for stream in self._guard("", 0, template.streams):
+            context = Context(self.planned.name, stream, self._seed)
+            block = make(self.planned.cls, template.values(), context)
+            instance = self._guard(stream, 0, partial(Instance, block, self.port))
+            if isinstance(block, Source):
+                info = self._guard(stream, 0, block.describe)
+                numbering = Numbering(stream, info, clock)
+                self._streams.append((block, instance, numbering))
+                self._push(numbering.start())
+                rate = block.rate
+                self._interval_ns = 1e9 / rate / max(len(template.streams()), 1) if rate else 0.0
+        self.done = not self._streams
+        self._next_ns = float(now_ns())
+        if self._limits.seconds:
+            self._stop_ns = now_ns() + int(self._limits.seconds * 1e9)
+
+    def stop(self) -> None:
+        """Close every stream that is still open."""
+        while self._streams:
+            self._end(0)
+
+    def close(self) -> None:
+        """Release what the streams have open, without a word to anyone."""
+        for block, _, _ in self._streams:
+            block.close()
+        self._streams.clear()
+
+    @property
+    def frames_left(self) -> int | None:
+        """Data frames still to come, if that is known."""
+        left: list[int] = []
+        for block, _, numbering in self._streams:
+            known = block.frames_left()
+            if self._limits.frames:
+                rest = self._limits.frames - numbering.frames
+                known = rest if known is None else min(known, rest)
+            if known is None:
+                return None
+            left.append(known)
+        return sum(left)
+
+    def wait_ms(self) -> int:
+        """Time until the next frame is due."""
+        if self.done or not self._interval_ns:
+            return WAIT_MS
+        return max(0, min(WAIT_MS, int((self._next_ns - now_ns()) / 1e6)))
+
+    def pump(self, until_ns: int) -> bool:
+        """Emit frames until the time is up, none is due, or a branch is out of credit."""
+        worked = False
+        while not self.done and not _blocked(self.branches):
+            now = now_ns()
+            if self._stop_ns and now >= self._stop_ns:
+                self.stop()
+                return True
+            if self._interval_ns and now < self._next_ns:
+                return worked
+            if now >= until_ns and worked:
+                return True
+            self._emit(now)
+            worked = True
+        return worked
+
+    def _emit(self, now: int) -> None:
+        place = self._turn % len(self._streams)
+        block, instance, numbering = self._streams[place]
+        self._turn = place + 1
+        if self._limits.frames and numbering.frames >= self._limits.frames:
+            self._end(place)
+            return
+        self._next_ns += self._interval_ns
+        try:
+            result = block.process()  # type: ignore[attr-defined]
+            if result is None:
+                self._end(place)
+                return
+            if isinstance(result, Gap):
+                frame = numbering.gap(result.samples)
+            else:
+                fields: Fields = {}
+                instance.store(fields, result)
+                born = now_ns()
+                frame = numbering.data(fields, born, {})
+                self.meter.note(born - now)
+                self.frames += 1
+        except Exception as error:
+            raise BlockError(self.planned.name, numbering.stream, numbering.seq, error) from error
+        self._push(frame)
+
+    def _end(self, place: int) -> None:
+        block, _, numbering = self._streams.pop(place)
+        self.done = not self._streams
+        block.close()
+        self._push(numbering.end())
+
+    def _push(self, frame: Frame) -> None:
+        for out in self.outs:
+            out.push(frame)
+
+    def _guard(self, stream: str, seq: int, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except Exception as error:
+            raise BlockError(self.planned.name, stream, seq, error) from error
+
+
+class EdgeRoot:
+    """An edge that comes in: hands on what it receives until its streams have ended."""
+
+    def __init__(self, receiver: Receiver, branches: list[Branch]) -> None:
+        self.receiver, self.branches = receiver, branches
+
+    @property
+    def done(self) -> bool:
+        """Whether the sender has closed the edge and all that came has been processed."""
+        return self.receiver.ended and not _blocked(self.branches)
+
+    def pump(self, until_ns: int) -> bool:
+        """Process messages until the time is up, none is left, or a branch is out of credit."""
+        worked = False
+        while not _blocked(self.branches):
+            if not self.receiver.pump():
+                break
+            worked = True
+            if now_ns() >= until_ns:
+                break
+        return worked

@@ -1,0 +1,364 @@
+"""Blocks called one after the other: the part of a flow between two branches.
+
+A flow is a tree: every block has one input. Within a worker it falls into segments, runs of
+blocks without a branch, which hand a frame on by direct calls. A block that may answer later,
+that cuts frames anew or that ends a branch is the last of its segment; a block that takes
+weights is the first.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from pipeline.block import Block, Context, Reframe, Sink, Trainer, make
+from pipeline.errors import FieldError, KalvitError, RunError, WeightsError
+from pipeline.frame import Frame, Kind, Scalar, StreamInfo
+from pipeline.instance import Fields, Instance
+from pipeline.metrics import Meter
+from pipeline.numbering import Numbering, clock_of
+from pipeline.plan import Planned
+from pipeline.weights import Weights
+
+now_ns = time.monotonic_ns
+
+
+class Out(Protocol):
+    """Where frames go on: another segment, or an edge to another worker."""
+
+    def push(self, frame: Frame) -> None:
+        """Take one frame."""
+
+
+class BlockError(Exception):
+    """A block raised; says which, on which frame, and keeps the traceback as text."""
+
+    def __init__(self, block: str, stream: str, seq: int, cause: BaseException) -> None:
+        super().__init__(f"{block} raised {type(cause).__name__} on {stream}:{seq}: {cause}")
+        self.block, self.stream, self.seq = block, stream, seq
+        #: Meant for the user of the flow, such as a full disk; anything else is a bug.
+        self.for_user = isinstance(cause, KalvitError) and not isinstance(cause, FieldError)
+        self.text = "".join(traceback.format_exception(cause))
+
+
+class WeightsInput:
+    """The feedback input of one block: weights wait here until their frame comes.
+
+    With an integer delay D, frame n is decided with exactly the weights that the trainer emitted
+    after frame n - D; until its answer to that frame has come, `admits` says no. With delay
+    "live" the newest weights that have come are used.
+    """
+
+    def __init__(self, block: str, delay: int | Literal["live"]) -> None:
+        self.block, self.delay = block, delay
+        self.wake: Callable[[], None] = lambda: None
+        self.counts = {"swaps": 0, "refused": 0}
+        self.current: Weights | None = None
+        self.refusals: list[str] = []
+        self._waiting: deque[tuple[int, Weights | None]] = deque()
+        self._answered = -1
+
+    def push(self, frame: Frame) -> None:
+        """Take an answer of the trainer: new weights, or none."""
+        after = int(frame.marks["after"])
+        weights: Weights | None = None
+        if frame.fields:
+            try:
+                weights = Weights.from_frame(frame)
+            except WeightsError as error:
+                self._refuse(error)
+        self._waiting.append((after, weights))
+        self._answered = max(self._answered, after)
+        self.wake()
+
+    def admits(self, seq: int) -> bool:
+        """Whether the frame with this number may be decided now."""
+        return self.delay == "live" or self._answered >= seq - self.delay
+
+    def take(self, seq: int, blocks: Sequence[Block]) -> None:
+        """Hand over what is due before frame `seq`."""
+        while self._waiting:
+            after, weights = self._waiting[0]
+            if self.delay != "live" and after > seq - self.delay:
+                return
+            self._waiting.popleft()
+            if weights is None:
+                continue
+            try:
+                for block in blocks:
+                    block.take(weights)
+            except WeightsError as error:
+                self._refuse(error)
+                if self.current is not None:  # some instances may have taken them
+                    for block in blocks:
+                        block.take(self.current)
+                continue
+            self.current = weights
+            self.counts["swaps"] += 1
+
+    def _refuse(self, error: WeightsError) -> None:
+        self.counts["refused"] += 1
+        self.refusals = [*self.refusals[-9:], str(error)]
+
+
+class Segment:
+    """Runs its blocks on each frame that is pushed, and pushes the result to `outs`."""
+
+    def __init__(
+        self,
+        blocks: Sequence[Planned],
+        seed: int,
+        feedback: WeightsInput | None = None,
+    ) -> None:
+        self.blocks = tuple(blocks)
+        self.outs: list[Out] = []
+        self.weights_outs: list[Out] = []  # feedback edges that leave a trainer
+        self.answers_all = False  # one of them has an integer delay
+        self.meters = {block.name: Meter() for block in blocks}
+        self.latency = Meter()  # from birth to the sink at the end
+        self.feedback = feedback
+        self._seed = seed
+        self._parked: deque[Frame] = deque()
+        self._unparking = False
+        self._instances: dict[str, list[Instance]] = {}  # stream -> one for each block
+        self._shared: Instance | None = None  # of the sink or trainer at the end
+        self._reframed: dict[str, Numbering] = {}
+        last = self.blocks[-1]
+        self._is_sink = issubclass(last.cls, Sink)
+        self._is_trainer = issubclass(last.cls, Trainer)
+        self._is_reframe = issubclass(last.cls, Reframe)
+        self._is_delayed = last.cls.signature().delayed and not self._is_reframe
+        self._answers_whole = self._is_delayed or self._is_reframe or self._is_trainer
+        self._steps: dict[str, list[tuple[Callable[[Frame, Fields], Any], Callable[[int], None]]]]
+        self._steps = {}
+        self._weights_seq = 0
+        if feedback is not None:
+            feedback.wake = self._unpark
+        if self._is_sink:
+            self._shared = self._instance(last, Context(last.name, "", seed))
+
+    @property
+    def sink(self) -> Sink | None:
+        """The sink at the end, if there is one."""
+        block = self._shared.block if self._shared else None
+        return block if isinstance(block, Sink) else None
+
+    @property
+    def parked(self) -> bool:
+        """Whether frames wait here for weights."""
+        return bool(self._parked)
+
+    def push(self, frame: Frame) -> None:
+        """Take one frame of any kind, in the order of its stream."""
+        if self.feedback is not None:
+            if self._parked or not self.feedback.admits(frame.seq):
+                self._park(frame)
+                return
+            frame = self._with_weights(frame)
+        if frame.kind is Kind.DATA:
+            self._data(frame)
+        else:
+            self._control(frame)
+
+    def finish(self) -> None:
+        """Let the sink know that no more frames come."""
+        if self._shared is not None:
+            self._guard(self._shared, "", -1, self._shared.block.finish)
+
+    def report(self, folder: Path | None) -> Mapping[str, Any]:
+        """What the sink at the end has found."""
+        if self._shared is None or not isinstance(self._shared.block, Sink):
+            return {}
+        block = self._shared.block
+        found: Mapping[str, Any] = self._guard(self._shared, "", -1, lambda: block.report(folder))
+        return found
+
+    # data
+
+    def _data(self, frame: Frame) -> None:
+        steps = self._steps.get(frame.stream)
+        if steps is None:
+            raise RunError(f"stream {frame.stream!r} sent data before its start")
+        fields = dict(frame.fields)
+        place = 0
+        before = now_ns()
+        try:
+            for step, note in steps:
+                step(frame, fields)
+                now = now_ns()
+                note(now - before)
+                before = now
+                place += 1
+        except Exception as error:
+            raise BlockError(self.blocks[place].name, frame.stream, frame.seq, error) from error
+        whole = Frame(
+            Kind.DATA, frame.stream, frame.seq, frame.sample, frame.born_ns, fields, frame.marks
+        )
+        if self._answers_whole:
+            self._last(whole)
+            return
+        if self._is_sink:
+            self.latency.note(before - frame.born_ns)
+        for out in self.outs:
+            out.push(whole)
+
+    def _last(self, frame: Frame) -> None:
+        """Run the last block of the segment where it does not simply add fields."""
+        instance = self._instances[frame.stream][-1]
+        before = now_ns()
+        if self._is_reframe:
+            results = self._guard(instance, frame.stream, frame.seq, lambda: instance.call(frame))
+            self.meters[instance.port.name].note(now_ns() - before)
+            self._emit_reframed(instance, frame, results)
+        elif self._is_trainer:
+            weights = self._guard(instance, frame.stream, frame.seq, lambda: instance.call(frame))
+            self.meters[instance.port.name].note(now_ns() - before)
+            self._emit_weights(frame, weights)
+        else:
+            answers = self._guard(instance, frame.stream, frame.seq, lambda: instance.answer(frame))
+            self.meters[instance.port.name].note(now_ns() - before)
+            self._emit(answers)
+
+    def _emit(self, frames: Sequence[Frame]) -> None:
+        for frame in frames:
+            for out in self.outs:
+                out.push(frame)
+
+    def _emit_reframed(self, instance: Instance, frame: Frame, results: Sequence[Any]) -> None:
+        numbering = self._reframed[frame.stream]
+        for result in results:
+            fields: Fields = {}
+            self._guard(instance, frame.stream, frame.seq, partial(instance.store, fields, result))
+            self._emit([numbering.data(fields, frame.born_ns, frame.marks)])
+
+    def _emit_weights(self, frame: Frame, weights: Weights | None) -> None:
+        """Answer a frame that the trainer has seen: with new weights, or that none came."""
+        sender = self.blocks[-1].name
+        if weights is not None:
+            answer = weights.to_frame(sender, self._weights_seq, now_ns())
+        elif self.answers_all:
+            answer = Frame(Kind.WEIGHTS, sender, self._weights_seq, 0, frame.born_ns, {}, {})
+        else:
+            return
+        self._weights_seq += 1
+        answer = answer._replace(marks={**answer.marks, "after": frame.seq})
+        for out in self.weights_outs:
+            out.push(answer)
+
+    # control frames
+
+    def _control(self, frame: Frame) -> None:
+        if frame.kind is Kind.START:
+            self._open(frame)
+        elif frame.kind is Kind.GAP:
+            self._flush(frame)
+            for instance in self._instances[frame.stream]:
+                if instance is not self._shared:
+                    self._guard(instance, frame.stream, frame.seq, instance.restart)
+        elif frame.kind is Kind.END:
+            self._flush(frame)
+        if self._is_trainer:
+            self._emit_weights(frame, None)
+        elif self._is_reframe:
+            frame = self._reframed[frame.stream].control(frame)
+        for out in self.outs:
+            out.push(frame)
+        if frame.kind is Kind.END:
+            self._close(frame.stream)
+
+    def _open(self, frame: Frame) -> None:
+        info = StreamInfo.from_marks(frame.marks)
+        instances = []
+        for planned in self.blocks:
+            if self._shared is not None and planned is self.blocks[-1]:
+                instances.append(self._shared)
+                if self.sink is not None:
+                    opening = partial(self.sink.open, frame.stream, info)
+                    self._guard(self._shared, frame.stream, frame.seq, opening)
+            else:
+                context = Context(planned.name, frame.stream, self._seed, info)
+                instances.append(self._instance(planned, context))
+        self._instances[frame.stream] = instances
+        plain = instances[:-1] if self._answers_whole else instances
+        self._steps[frame.stream] = [
+            (instance.step, self.meters[instance.port.name].note) for instance in plain
+        ]
+        if self._is_reframe:
+            block = instances[-1].block
+            if isinstance(block, Reframe):
+                clock = clock_of(instances[-1].port.writes)
+                self._reframed[frame.stream] = Numbering(frame.stream, block.describe(info), clock)
+        if self.feedback is not None and self.feedback.current is not None:
+            instances[0].block.take(self.feedback.current)
+
+    def _close(self, stream: str) -> None:
+        del self._instances[stream], self._steps[stream]
+        self._reframed.pop(stream, None)
+
+    def _flush(self, frame: Frame) -> None:
+        """Let every block answer what it holds, before a gap or the end goes on."""
+        for instance in self._instances[frame.stream]:
+            if instance is self._shared:
+                continue
+            if self._is_reframe and instance is self._instances[frame.stream][-1]:
+                rest = self._guard(instance, frame.stream, frame.seq, instance.block.finish)
+                self._emit_reframed(instance, frame, rest)
+            else:
+                self._emit(self._guard(instance, frame.stream, frame.seq, instance.finish))
+
+    def _instance(self, planned: Planned, context: Context) -> Instance:
+        try:
+            return Instance(make(planned.cls, planned.block.values(), context), planned.port())
+        except Exception as error:
+            raise BlockError(planned.name, context.stream, 0, error) from error
+
+    def _guard(self, instance: Instance, stream: str, seq: int, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except Exception as error:
+            raise BlockError(instance.port.name, stream, seq, error) from error
+
+    # weights
+
+    def _with_weights(self, frame: Frame) -> Frame:
+        feedback = self.feedback
+        if feedback is None:
+            return frame
+        blocks = [instances[0].block for instances in self._instances.values()]
+        feedback.take(frame.seq, blocks)
+        if frame.kind is Kind.DATA and feedback.current is not None:
+            version: dict[str, Scalar] = {f"{feedback.block}.version": feedback.current.version}
+            frame = frame._replace(marks={**frame.marks, **version})
+        return frame
+
+    def _park(self, frame: Frame) -> None:
+        """Keep a frame until the weights that should decide it have come."""
+        feedback = self.feedback
+        if feedback is not None and isinstance(feedback.delay, int):
+            awaited = frame.seq - feedback.delay
+            for instance in self._instances.get(frame.stream, ()):
+                if instance.delayed and instance.holds(awaited):
+                    raise RunError(
+                        f"{feedback.block}: frame {frame.seq} waits for the weights after frame "
+                        f"{awaited}, which {instance.port.name} has not answered yet; set the "
+                        f"delay of the feedback edge above {feedback.delay}, or shorten the "
+                        "decision delay"
+                    )
+        self._parked.append(frame)
+
+    def _unpark(self) -> None:
+        if self._unparking or self.feedback is None:
+            return  # weights that a frame released here brings are seen by the loop below
+        self._unparking = True
+        while self._parked and self.feedback.admits(self._parked[0].seq):
+            frame = self._with_weights(self._parked.popleft())
+            if frame.kind is Kind.DATA:
+                self._data(frame)
+            else:
+                self._control(frame)
+        self._unparking = False

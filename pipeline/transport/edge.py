@@ -1,0 +1,273 @@
+"""The two ends of an edge between workers.
+
+A data edge is ordered, blocking and lossless: the sender stops when `window` bytes are not yet
+acknowledged (one larger frame goes alone), the receiver acknowledges what it has processed, in
+total bytes, every eighth of the window and when it falls idle. A tap never slows its sender: while
+the receiver is behind, the newest frame replaces the one that waits, and each replaced one is
+counted as dropped; `start`, `end` and `gap` frames always go.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import zmq
+
+from pipeline.errors import FrameError
+from pipeline.frame import Frame, Kind
+from pipeline.wire import PART_LIMIT, Codec
+
+WINDOW = 8 << 20  # bytes under way on a data edge
+TAP_WINDOW = 64 << 10  # bytes under way on a tap: a slow reader should see new frames
+SHARED_BELOW = 8 << 10  # smaller frames share messages while a backlog stands
+STALE_NS = 500_000  # a message that is being filled leaves after this time
+
+_ACK = struct.Struct("<Q")
+Socket = zmq.Socket[bytes]
+
+
+class Sender:
+    """The sending end of an edge; frames are pushed, `poll` does the rest."""
+
+    def __init__(
+        self,
+        name: str,
+        socket: Socket,
+        codec: Codec,
+        carried: Sequence[str] | None,
+        *,
+        lossless: bool = True,
+        window: int = WINDOW,
+    ) -> None:
+        self.name, self.socket = name, socket
+        self._codec = codec
+        self._carried = None if carried is None else tuple(carried)
+        self._lossless = lossless
+        self._window = window
+        self.frames = 0
+        self.bytes = 0
+        self.dropped = 0
+        self._granted = 0  # bytes counted against the window so far
+        self._wired = 0  # of them, bytes handed to the socket
+        self._acked = 0
+        self._shared: list[bytes] = []
+        self._shared_bytes = 0
+        self._shared_since = 0
+        self._waiting: deque[Frame] = deque()
+        self._closing = False
+        self._closed = False
+
+    @property
+    def blocked(self) -> bool:
+        """Whether frames wait for credit, so that the blocks before it must pause."""
+        return self._lossless and bool(self._waiting)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the edge is closed and the receiver has acknowledged all that was pushed."""
+        return self._closed and self._acked == self._granted
+
+    @property
+    def queue(self) -> int:
+        """Bytes under way or waiting."""
+        return self._granted - self._acked + sum(frame.nbytes for frame in self._waiting)
+
+    def counts(self) -> dict[str, int]:
+        """Numbers for the summary."""
+        return {
+            "frames": self.frames, "bytes": self.bytes, "dropped": self.dropped,
+            "queue": self.queue,
+        }  # fmt: skip
+
+    def push(self, frame: Frame) -> None:
+        """Send a frame, or keep it until there is credit."""
+        if self._carried is not None and frame.kind is Kind.DATA:
+            fields = frame.fields
+            frame = Frame(
+                frame.kind, frame.stream, frame.seq, frame.sample, frame.born_ns,
+                {name: fields[name] for name in self._carried}, frame.marks,
+            )  # fmt: skip
+        if self._waiting or not self._send(frame):
+            if not self._lossless and frame.kind is Kind.DATA:
+                self._replace(frame)
+            else:
+                self._waiting.append(frame)
+
+    def poll(self) -> None:
+        """Read acknowledgements, send what has credit now, and let no message grow stale."""
+        if self._acked != self._wired:
+            self._read_acks()
+        while self._waiting and self._send(self._waiting[0]):
+            self._waiting.popleft()
+        if self._shared and (
+            self._acked == self._wired or time.monotonic_ns() - self._shared_since > STALE_NS
+        ):
+            self._flush()
+
+    def close(self) -> None:
+        """Tell the receiver, after all that was pushed, that nothing more comes."""
+        self._closing = True
+        self.flush()
+
+    def flush(self) -> None:
+        """Hand everything that has credit to the socket: the worker is about to wait."""
+        self.poll()
+        if self._shared:
+            self._flush()
+        if self._closing and not self._closed and not self._waiting:
+            self.socket.send(b"")
+            self._closed = True
+
+    def _replace(self, frame: Frame) -> None:
+        """Newest wins: drop the waiting data frame of this stream, if there is one."""
+        for place, old in enumerate(self._waiting):
+            if old.kind is Kind.DATA and old.stream == frame.stream:
+                del self._waiting[place]
+                self.dropped += 1
+                break
+        self._waiting.append(frame)
+
+    def _send(self, frame: Frame) -> bool:
+        """Send one frame, unless its bytes exceed the window."""
+        under_way = self._granted - self._acked
+        if under_way and under_way + frame.nbytes > self._window:
+            self._read_acks()
+            under_way = self._granted - self._acked
+            if under_way and under_way + frame.nbytes > self._window:
+                if self._shared:
+                    self._flush()
+                return False
+        pieces = self._codec.encode(frame)
+        if frame.nbytes > PART_LIMIT:
+            if self._shared:
+                self._flush()
+            size = self._send_parts(pieces)
+            self._wired += size
+        else:
+            part = b"".join(cast("list[bytes]", pieces))
+            size = len(part)
+            if size < SHARED_BELOW and (self._shared or self._backlog()):
+                if self._shared_bytes + size > PART_LIMIT:
+                    self._flush()
+                if not self._shared:
+                    self._shared_since = time.monotonic_ns()
+                self._shared.append(part)
+                self._shared_bytes += size
+            else:
+                if self._shared:
+                    self._flush()
+                self.socket.send(part)
+                self._wired += size
+        self._granted += size
+        self.frames += 1
+        self.bytes += size
+        return True
+
+    def _backlog(self) -> bool:
+        """Whether the receiver still has something to do."""
+        if self._acked != self._wired:
+            self._read_acks()
+        return self._acked != self._wired
+
+    def _send_parts(self, pieces: Sequence[Any]) -> int:
+        head, *arrays = pieces
+        last = len(arrays) - 1
+        size = len(head)
+        self.socket.send(head, zmq.SNDMORE)
+        for place, array in enumerate(arrays):
+            # copied if small: libzmq then needs no call back into Python to release it
+            self.socket.send(array, zmq.SNDMORE if place < last else 0, copy=array.nbytes < 4096)
+            size += array.nbytes
+        return size
+
+    def _flush(self) -> None:
+        self.socket.send(self._shared[0] if len(self._shared) == 1 else b"".join(self._shared))
+        self._wired += self._shared_bytes
+        self._shared.clear()
+        self._shared_bytes = 0
+
+    def _read_acks(self) -> None:
+        try:
+            while True:
+                (self._acked,) = _ACK.unpack(self.socket.recv(zmq.NOBLOCK))
+        except zmq.Again:
+            return
+
+
+class Receiver:
+    """The receiving end of an edge; `pump` hands what has come to `out`."""
+
+    def __init__(
+        self,
+        name: str,
+        socket: Socket,
+        codec: Codec,
+        out: Callable[[Frame], None],
+        *,
+        lossless: bool = True,
+        window: int = WINDOW,
+    ) -> None:
+        self.name, self.socket = name, socket
+        self._codec = codec
+        self._out = out
+        self._lossless = lossless
+        self._ack_every = window // 8
+        self.frames = 0
+        self.bytes = 0
+        self.lost = 0
+        self.refused = 0
+        self.ended = False  # the sender has closed the edge
+        self.last_refusal = ""
+        self._acked = 0
+        self._next: dict[str, int] = {}
+
+    def counts(self) -> dict[str, int]:
+        """Numbers for the summary."""
+        counts = {"frames": self.frames, "lost": self.lost}
+        return counts | ({"refused": self.refused} if self.refused else {})
+
+    def pump(self) -> bool:
+        """Process one message, if one has come."""
+        socket = self.socket
+        try:
+            part = socket.recv(zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        size = len(part)
+        if not size:
+            self.ended = True
+            return True
+        parts: list[memoryview] = []
+        while socket.getsockopt(zmq.RCVMORE):
+            more = socket.recv(copy=False)
+            parts.append(more.buffer)
+            size += len(more)
+        self.bytes += size
+        try:
+            frames = self._codec.decode(part, parts)
+        except FrameError as error:
+            self.refused += 1
+            self.last_refusal = str(error)
+            frames = []
+        for frame in frames:
+            expected = self._next.get(frame.stream, 0)
+            if frame.seq != expected and self._lossless:
+                self.lost += abs(frame.seq - expected)
+            self._next[frame.stream] = frame.seq + 1
+            if frame.kind is Kind.END:
+                del self._next[frame.stream]
+            self.frames += 1
+            self._out(frame)
+        if self.bytes - self._acked >= self._ack_every:
+            self.ack()
+        return True
+
+    def ack(self) -> None:
+        """Acknowledge everything processed so far."""
+        if self._acked != self.bytes:
+            self.socket.send(_ACK.pack(self.bytes))
+            self._acked = self.bytes

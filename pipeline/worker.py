@@ -1,0 +1,381 @@
+"""Runs the blocks of one worker. This is the only hot loop.
+
+A worker has roots (its sources, and the edges that come in) and hands each frame of a root
+through segments by direct calls until a sink or an edge to another worker ends the branch. It
+never waits inside a frame: a root whose branches are out of credit is left alone, so that workers
+that feed each other cannot lock up.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import zmq
+
+from pipeline import catalogue
+from pipeline.block import Reframe, Sink, Trainer
+from pipeline.control import WorkerLink
+from pipeline.errors import KalvitError, RunError
+from pipeline.flow import Edge, Flow
+from pipeline.frame import Frame
+from pipeline.metrics import Histogram
+from pipeline.plan import Plan, Planned
+from pipeline.roots import WAIT_MS, Branch, EdgeRoot, Limits, SourceRoot
+from pipeline.segment import BlockError, Out, Segment, WeightsInput
+from pipeline.transport.edge import TAP_WINDOW, Receiver, Sender
+from pipeline.transport.sockets import CurveKeys, bind, connect, data_socket
+from pipeline.wire import Codec
+
+now_ns = time.monotonic_ns
+
+SLICE_NS = 2_000_000  # one root may work this long before the others and the edges are looked at
+LOOK_NS = (
+    5_000_000  # control messages, acknowledgements and stale messages are looked at this often
+)
+STATUS_NS = 200_000_000
+
+
+class Link(Protocol):
+    """The worker's line to its supervisor."""
+
+    def messages(self) -> list[Mapping[str, Any]]:
+        """Messages that have come."""
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Send a message."""
+
+
+class Worker:
+    """Builds the segments of one worker and runs them until its streams have ended.
+
+    receivers  and senders: opens the ends of the edges to other workers, by edge; needed only
+               where the plan has such edges
+    folder     where sinks leave pictures and files
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        name: str = "main",
+        *,
+        limits: Limits | None = None,
+        folder: Path | None = None,
+        open_sender: Callable[[Edge, Sequence[str] | None, bool], Sender] | None = None,
+        open_receiver: Callable[[Edge, Callable[[Frame], None], bool], Receiver] | None = None,
+        link: Link | None = None,
+    ) -> None:
+        self.name = name
+        self._plan, self._folder, self._link = plan, folder, link
+        self._limits = limits or Limits()
+        self._open_sender, self._open_receiver = open_sender, open_receiver
+        self.sources: list[SourceRoot] = []
+        self.segments: list[Segment] = []
+        self.senders: list[Sender] = []
+        self.receivers: list[EdgeRoot] = []
+        self.sockets: list[zmq.Socket[bytes]] = []  # to be polled while there is nothing to do
+        self._stopping = False
+        self._aborted = False
+        self._feedback: dict[str, WeightsInput] = {}
+        self._trainers: dict[str, tuple[Segment, list[Branch]]] = {}
+        self._build()
+
+    # building
+
+    def _build(self) -> None:
+        here = set(self._plan.workers[self.name])
+        weights = [edge for edge in self._plan.flow.edges if edge.kind == "weights"]
+        for edge in weights:
+            if edge.target in here:
+                delay = "live" if edge.delay is None else edge.delay
+                self._feedback[edge.target] = WeightsInput(edge.target, delay)
+        for block in self._plan.blocks.values():
+            if block.name not in here:
+                continue
+            feeding = self._plan.parent(block.name)
+            if feeding is None:
+                root = SourceRoot(block, self._plan.flow.seed, self._limits)
+                self.sources.append(root)
+                root.outs.extend(self._outs(block.name, root.branches))
+            elif feeding.source not in here:
+                below: list[Branch] = []
+                segment = self._segment(block.name, below)
+                receiver = self._receiver(feeding, segment.push, self._lossless(feeding))
+                self.receivers.append(EdgeRoot(receiver, below))
+        for edge in weights:
+            if edge.source in here:
+                self._join_trainer(edge, edge.target in here)
+            elif edge.target in here:
+                receiver = self._receiver(edge, self._feedback[edge.target].push, True)
+                self.receivers.append(EdgeRoot(receiver, []))
+
+    def _join_trainer(self, edge: Edge, inside: bool) -> None:
+        """Join a feedback edge to its trainer."""
+        trainer, branches = self._trainers[edge.source]
+        trainer.answers_all |= isinstance(edge.delay, int)
+        if inside:
+            trainer.weights_outs.append(self._feedback[edge.target])
+        else:
+            sender = self._sender(edge, None, True)
+            trainer.weights_outs.append(sender)
+            branches.append(sender)
+
+    def _segment(self, first: str, branches: list[Branch]) -> Segment:
+        """The segment that starts with block `first`, and all that follows it in this worker."""
+        blocks: list[Planned] = []
+        name = first
+        while True:
+            block = self._plan.blocks[name]
+            blocks.append(block)
+            last = block.cls.signature().delayed or issubclass(block.cls, Sink | Reframe)
+            edges = self._plan.children(name)
+            if last or len(edges) != 1 or not self._continues(edges[0].target):
+                break
+            name = edges[0].target
+        feedback = self._feedback.get(first)
+        segment = Segment(blocks, self._plan.flow.seed, feedback)
+        self.segments.append(segment)
+        if feedback is not None:
+            branches.append(segment)
+        if issubclass(blocks[-1].cls, Trainer):
+            self._trainers[name] = (segment, branches)
+        segment.outs.extend(self._outs(name, branches))
+        return segment
+
+    def _continues(self, name: str) -> bool:
+        return name in self._plan.workers[self.name] and name not in self._feedback
+
+    def _outs(self, name: str, branches: list[Branch]) -> list[Out]:
+        outs: list[Out] = []
+        for edge in self._plan.children(name):
+            if edge.target in self._plan.workers[self.name]:
+                outs.append(self._segment(edge.target, branches))
+            else:
+                sender = self._sender(edge, self._plan.carried(edge), self._lossless(edge))
+                branches.append(sender)
+                outs.append(sender)
+        return outs
+
+    def _lossless(self, edge: Edge) -> bool:
+        """Data edges, and taps to a trainer whose weights must come after a stated frame."""
+        if edge.kind == "data":
+            return True
+        feeds = [e for e in self._plan.flow.edges if e.kind == "weights"]
+        return any(e.source == edge.target and isinstance(e.delay, int) for e in feeds)
+
+    def _sender(self, edge: Edge, carried: Sequence[str] | None, lossless: bool) -> Sender:
+        if self._open_sender is None:
+            raise RunError(f"edge {edge.name} leaves worker {self.name!r}, which runs alone")
+        sender = self._open_sender(edge, carried, lossless)
+        self.senders.append(sender)
+        return sender
+
+    def _receiver(self, edge: Edge, out: Callable[[Frame], None], lossless: bool) -> Receiver:
+        if self._open_receiver is None:
+            raise RunError(f"edge {edge.name} enters worker {self.name!r}, which runs alone")
+        return self._open_receiver(edge, out, lossless)
+
+    # running
+
+    def run(self, wait: Callable[[int], object] | None = None) -> dict[str, Any]:
+        """Run until every stream has ended; returns the last snapshot, results included.
+
+        wait   called with a time in ms when there is nothing to do
+        """
+        try:
+            self._loop(wait or (lambda ms: time.sleep(ms / 1e3)))
+            self.finished_ns = now_ns()
+            snapshot = self.snapshot()
+            snapshot["results"] = self._results()
+        finally:
+            for source in self.sources:
+                source.close()
+        snapshot["finished_ns"] = self.finished_ns
+        return snapshot
+
+    def _loop(self, wait: Callable[[int], object]) -> None:
+        for source in self.sources:
+            source.start()
+        roots: list[SourceRoot | EdgeRoot] = [*self.sources, *self.receivers]
+        look_ns = status_ns = now_ns()
+        while not self._aborted:
+            worked = False
+            for root in tuple(roots):
+                worked |= root.pump(now_ns() + SLICE_NS)
+                if root.done:
+                    roots.remove(root)
+                    for branch in root.branches:
+                        if isinstance(branch, Sender):
+                            branch.close()
+            now = now_ns()
+            if worked and now < look_ns + LOOK_NS:
+                continue
+            look_ns = now
+            self._control()
+            for sender in self.senders:
+                sender.poll() if worked else sender.flush()
+            if now >= status_ns + STATUS_NS:
+                status_ns = now
+                self._status("status")
+            if worked:
+                continue
+            for receiver in self.receivers:
+                receiver.receiver.ack()
+            if not roots and all(sender.settled for sender in self.senders):
+                return
+            due = min((source.wait_ms() for source in self.sources), default=WAIT_MS)
+            wait(due)
+
+    def _control(self) -> None:
+        for message in self._link.messages() if self._link else ():
+            if message["verb"] == "stop":
+                self.stop()
+            elif message["verb"] == "abort":
+                self._aborted = True
+
+    def stop(self) -> None:
+        """Let every source close its streams; what is under way is still processed."""
+        if not self._stopping:
+            self._stopping = True
+            for source in self.sources:
+                source.stop()
+
+    def _status(self, verb: Literal["status", "done"]) -> None:
+        if self._link is not None:
+            live = {s.blocks[-1].name: dict(s.report(None)) for s in self.segments if s.sink}
+            self._link.send({"verb": verb, **self.snapshot(), "results": live})
+
+    def _results(self) -> dict[str, Any]:
+        folder = None if self._aborted else self._folder
+        results = {}
+        for segment in self.segments:
+            if segment.sink is not None:
+                segment.finish()
+                results[segment.blocks[-1].name] = dict(segment.report(folder))
+        return results
+
+    def snapshot(self) -> dict[str, Any]:
+        """Numbers of this worker so far."""
+        blocks = {source.planned.name: source.meter.snapshot() for source in self.sources}
+        latency = Histogram()
+        models = {}
+        for segment in self.segments:
+            for name, meter in segment.meters.items():
+                blocks[name] = meter.snapshot()
+            latency.merge(Histogram(segment.latency.snapshot()["histogram"]))
+            if segment.feedback is not None:
+                current = segment.feedback.current
+                models[segment.feedback.block] = {
+                    "version": current.version if current else 0,
+                    **segment.feedback.counts,
+                    "rolled_back": 0,
+                }
+        left = [source.frames_left for source in self.sources]
+        return {
+            "blocks": blocks,
+            "emitted": {source.planned.name: source.frames for source in self.sources},
+            "left": None if None in left else sum(n for n in left if n is not None),
+            "latency": latency.counts(),
+            "edges": {s.name: s.counts() for s in self.senders}
+            | {r.receiver.name: r.receiver.counts() for r in self.receivers},
+            "models": models,
+        }
+
+
+def main(run_dir: str, name: str, lifeline: int) -> int:
+    """Run one worker of the flow that the supervisor has left in `run_dir`."""
+    die_with_parent(lifeline)
+    context = zmq.Context()
+    link = WorkerLink(context, f"ipc://{run_dir}/control", name)
+    link.send({"verb": "hello", "pid": os.getpid()})
+    order = json.loads((Path(run_dir) / "order.json").read_text(encoding="utf-8"))
+    try:
+        worker = _from_order(context, link, order, name)
+        link.send({"verb": "ready"})
+        if link.wait_for("go", "exit")["verb"] == "exit":
+            return 0
+        poller = zmq.Poller()
+        for socket in [link.socket, *worker.sockets]:
+            poller.register(socket, zmq.POLLIN)
+        done = worker.run(lambda ms: poller.poll(ms))
+        link.send({"verb": "done", **done})
+    except BlockError as error:
+        place = f"{error.block}-{error.stream}-{error.seq}".replace("/", "_")
+        file = Path(order["folder"]) / "errors" / f"{place}.txt"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(
+            f"block {error.block}\nstream {error.stream}\nseq {error.seq}\n\n{error.text}",
+            encoding="utf-8",
+        )
+        text = f"{error} (traceback: {file})" if not error.for_user else str(error.__cause__)
+        link.send({"verb": "failed", "text": text, "for_user": error.for_user})
+    except KalvitError as error:
+        link.send({"verb": "failed", "text": str(error), "for_user": True})
+    link.wait_for("exit")
+    context.destroy(linger=0)
+    return 0
+
+
+def _from_order(
+    context: zmq.Context[zmq.Socket[bytes]], link: WorkerLink, order: Mapping[str, Any], name: str
+) -> Worker:
+    """The worker that the supervisor's order describes, with its sockets open."""
+    for file in order["block_files"]:
+        catalogue.load_file(Path(file))
+    plan = Flow.from_dict(order["flow"]).check()
+    codec = Codec(order["frame_cap"])
+    keys = CurveKeys(**order["keys"]) if order["keys"] else None
+    sockets: list[zmq.Socket[bytes]] = []
+
+    def socket() -> zmq.Socket[bytes]:
+        sockets.append(data_socket(context, order["frame_cap"]))
+        return sockets[-1]
+
+    def sender(edge: Edge, carried: Sequence[str] | None, lossless: bool) -> Sender:
+        end = socket()
+        connect(end, order["endpoints"][edge.name], keys)
+        window = order["window"] if lossless else TAP_WINDOW
+        return Sender(edge.name, end, codec, carried, lossless=lossless, window=window)
+
+    def receiver(edge: Edge, out: Callable[[Frame], None], lossless: bool) -> Receiver:
+        end = socket()
+        bind(end, order["endpoints"][edge.name], keys)
+        window = order["window"] if lossless else TAP_WINDOW
+        return Receiver(edge.name, end, codec, out, lossless=lossless, window=window)
+
+    limits = Limits(order["frames"], order["seconds"])
+    worker = Worker(
+        plan, name, limits=limits, folder=Path(order["folder"]), open_sender=sender,
+        open_receiver=receiver, link=link,
+    )  # fmt: skip
+    worker.sockets = sockets
+    return worker
+
+
+def die_with_parent(lifeline: int) -> None:
+    """End this process when the supervisor is gone, even by SIGKILL.
+
+    The kernel is asked to do it where it can (Linux); elsewhere, and for a supervisor that died
+    before the request, a thread waits until the supervisor's end of a pipe closes.
+    """
+
+    def watch() -> None:
+        while os.read(lifeline, 1):
+            pass
+        os._exit(1)
+
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
