@@ -46,15 +46,12 @@ class Instance:
         self._wants_info = signature.wants_info
         self._call = _caller(block, port)
         self.store = _storer(port, signature.result)
+        #: Processes one frame of a block that answers at once, adding to the fields.
+        self.step = _stepper(self._call, self.store, self._wants_info)
         self._held: deque[Frame] = deque()
         self._held_bytes = 0
         self._hold_limit = hold_limit
         block.start()
-
-    def step(self, frame: Frame, fields: Fields) -> None:
-        """Process one frame of a block that answers at once, adding to `fields`."""
-        info = _info(frame) if self._wants_info else None
-        self.store(fields, self._call(fields, info))
 
     def call(self, frame: Frame) -> Any:
         """What `process` returns for this frame, unchecked: for blocks that add no fields."""
@@ -137,59 +134,115 @@ def _caller(block: Block, port: Port) -> Callable[[Mapping[str, Array], FrameInf
     return lambda fields, info: process(*get(fields))
 
 
+def _stepper(
+    call: Callable[[Mapping[str, Array], FrameInfo | None], Any],
+    store: Callable[[Fields, Any], None],
+    wants_info: bool,
+) -> Callable[[Frame, Fields], None]:
+    if wants_info:
+        return lambda frame, fields: store(fields, call(fields, _info(frame)))
+    return lambda frame, fields: store(fields, call(fields, None))
+
+
+# Bits of ndarray.flags.num; reading them at once costs half of reading two flags by name.
+_C_CONTIGUOUS, _WRITEABLE = 0x1, 0x400
+_READY = _C_CONTIGUOUS | _WRITEABLE
+ndarray = np.ndarray
+
+
 def _storer(port: Port, result_type: type[Any] | None) -> Callable[[Fields, Any], None]:
     """A function of (fields, result) that checks the result and adds it to the fields."""
-    plans = []
-    known: dict[str, tuple[str, int]] = {}  # dim -> (field, axis) that fixes its length
-    for name, given in port.given.items():
-        for axis, dim in enumerate(given.dims):
-            known.setdefault(dim, (name, axis))
-    for name, wanted in port.writes:
-        links = []
-        for axis, dim in enumerate(wanted.dims):
-            if not dim.isdigit() and known.setdefault(dim, (name, axis)) != (name, axis):
-                links.append((axis, *known[dim]))
-        plain = all(not dim.isdigit() for dim in wanted.dims)
-        dtype = np.dtype(wanted.dtypes[0])
-        plans.append((name, wanted, dtype, len(wanted.dims), plain, tuple(links)))
+    if not port.writes:
+        return lambda fields, result: None if result is None else _not_none(port.name, result)
     where = port.name
-    if not plans:
-
-        def nothing(fields: Fields, result: Any) -> None:
-            if result is not None:
-                raise FieldError(f"{where}: process returned {type(result).__name__}, not None")
-
-        return nothing
-
-    ndarray = np.ndarray
+    checks = [_Check(port, place) for place in range(len(port.writes))]
 
     def store(fields: Fields, result: Any) -> None:
         if result.__class__ is not result_type:
             expected = getattr(result_type, "__name__", "None")
             raise FieldError(f"{where}: process returned {type(result).__name__}, not {expected}")
-        for value, (name, wanted, dtype, ndim, plain, links) in zip(result, plans, strict=True):
-            if (
-                value.__class__ is not ndarray
-                or value.dtype != dtype
-                or value.ndim != ndim
-                or not plain
-            ):
-                value = check_array(where, name, value, wanted)
-            shape = value.shape
-            for axis, other, other_axis in links:
-                if shape[axis] != fields[other].shape[other_axis]:
-                    raise FieldError(
-                        f"{where}: {name!r} has shape {shape}, but {other!r} has "
-                        f"{fields[other].shape}; dim {wanted.dims[axis]!r} must agree"
-                    )
-            flags = value.flags
-            if not flags.c_contiguous:
-                value = value.copy(order="C")
-                flags = value.flags
-            flags.writeable = False
-            fields[name] = value
+        for check, value in zip(checks, result):  # noqa: B905 (both are as long as the type)
+            fields[check.name] = check(fields, value)
 
-    return store
+    if len(checks) > 1:
+        return store
+    # the common case without a loop
+    check, name = checks[0], checks[0].name
+    dtype, twin = check.dtype, check.twin
+    if twin is None:
+        return store
+
+    def store_one(fields: Fields, result: Any) -> None:
+        if result.__class__ is result_type:
+            (value,) = result
+            if (
+                value.__class__ is ndarray
+                and value.dtype is dtype
+                and value.flags.num & _READY == _C_CONTIGUOUS
+                and value.shape == fields[twin].shape
+            ):
+                fields[name] = value
+                return
+        store(fields, result)
+
+    return store_one
+
+
+def _not_none(where: str, result: Any) -> None:
+    raise FieldError(f"{where}: process returned {type(result).__name__}, not None")
+
+
+class _Check:
+    """What one written field must be.
+
+    twin   a field of the frame with the very same dims, so that one comparison does
+    """
+
+    __slots__ = ("_links", "_ndim", "_tied", "_where", "dtype", "name", "twin", "wanted")
+
+    def __init__(self, port: Port, place: int) -> None:
+        self.name, self.wanted = port.writes[place]
+        self._where = port.name
+        self.dtype = np.dtype(self.wanted.dtypes[0])
+        before = [*port.given.items(), *port.writes[:place]]
+        self.twin = next((name for name, kind in before if kind.dims == self.wanted.dims), None)
+        lengths: dict[str, tuple[str, int]] = {}  # dim -> (field, axis) that fixes its length
+        for name, kind in [*before, port.writes[place]]:
+            for axis, dim in enumerate(kind.dims):
+                lengths.setdefault(dim, (name, axis))
+        self._links = [
+            (axis, *lengths[dim])
+            for axis, dim in enumerate(self.wanted.dims)
+            if not dim.isdigit() and lengths[dim] != (self.name, axis)
+        ]
+        self._ndim = len(self.wanted.dims)
+        self._tied = bool(self._links) or any(dim.isdigit() for dim in self.wanted.dims)
+
+    def __call__(self, fields: Fields, value: Any) -> Array:
+        """The value, contiguous and read-only; FieldError where it is not what was declared."""
+        if value.__class__ is not ndarray or value.dtype != self.dtype:
+            check_array(self._where, self.name, value, self.wanted)
+        if self.twin is not None:
+            if value.shape != fields[self.twin].shape:
+                self._dims(fields, value)
+        elif self._tied or value.ndim != self._ndim:
+            self._dims(fields, value)
+        if value.flags.num & _READY != _C_CONTIGUOUS:
+            if not value.flags.c_contiguous:
+                value = value.copy(order="C")
+            value.flags.writeable = False
+        checked: Array = value
+        return checked
+
+    def _dims(self, fields: Fields, value: Array) -> None:
+        check_array(self._where, self.name, value, self.wanted)
+        for axis, other, other_axis in self._links:
+            there = value if other == self.name else fields[other]
+            if value.shape[axis] != there.shape[other_axis]:
+                raise FieldError(
+                    f"{self._where}: {self.name!r} has shape {value.shape}, but {other!r} has "
+                    f"{there.shape}; dim {self.wanted.dims[axis]!r} must agree"
+                )
 
 
 def drive(

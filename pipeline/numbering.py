@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pipeline.frame import Array, Frame, Kind, Scalar, StreamInfo
 from pipeline.signature import FieldType
 
+DATA = Kind.DATA
+
 Clock = tuple[str, tuple[int, ...]]  # a field and the axes whose lengths advance the clock
 
 
@@ -34,11 +36,12 @@ class Numbering:
 
     def start(self) -> Frame:
         """The frame that opens the stream."""
-        return self._next(Kind.START, {}, time.monotonic_ns(), self.info.to_marks())
+        return self._next(Kind.START, self.info.to_marks())
 
     def data(self, fields: Mapping[str, Array], born_ns: int, marks: Mapping[str, Scalar]) -> Frame:
         """The next data frame."""
-        frame = self._next(Kind.DATA, fields, born_ns, marks)
+        frame = Frame(DATA, self.stream, self.seq, self.sample, born_ns, fields, marks)
+        self.seq += 1
         self.frames += 1
         if self._clock is None:
             self.sample += 1
@@ -54,13 +57,13 @@ class Numbering:
     def gap(self, samples: int) -> Frame:
         """A frame that says how many samples were lost."""
         marks: dict[str, Scalar] = {"first": self.sample, "last": self.sample + samples - 1}
-        frame = self._next(Kind.GAP, {}, time.monotonic_ns(), marks)
+        frame = self._next(Kind.GAP, marks)
         self.sample += samples
         return frame
 
     def end(self) -> Frame:
         """The frame that closes the stream."""
-        return self._next(Kind.END, {}, time.monotonic_ns(), {"frames": self.frames})
+        return self._next(Kind.END, {"frames": self.frames})
 
     def control(self, frame: Frame) -> Frame:
         """The frame of this numbering that stands for a control frame of the input."""
@@ -72,9 +75,7 @@ class Numbering:
             return self.gap(int(frame.marks["last"]) - int(frame.marks["first"]) + 1)
         return self.end()
 
-    def _next(
-        self, kind: Kind, fields: Mapping[str, Array], born_ns: int, marks: Mapping[str, Scalar]
-    ) -> Frame:
-        frame = Frame(kind, self.stream, self.seq, self.sample, born_ns, fields, marks)
+    def _next(self, kind: Kind, marks: Mapping[str, Scalar]) -> Frame:
+        frame = Frame(kind, self.stream, self.seq, self.sample, time.monotonic_ns(), {}, marks)
         self.seq += 1
         return frame

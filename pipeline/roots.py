@@ -111,7 +111,7 @@ class SourceRoot:
     def pump(self, until_ns: int) -> bool:
         """Emit frames until the time is up, none is due, or a branch is out of credit."""
         worked = False
-        while not self.done and not _blocked(self.branches):
+        while not self.done and not (self.branches and _blocked(self.branches)):
             now = now_ns()
             if self._stop_ns and now >= self._stop_ns:
                 self.stop()

@@ -26,6 +26,7 @@ from pipeline.plan import Planned
 from pipeline.weights import Weights
 
 now_ns = time.monotonic_ns
+DATA = Kind.DATA  # looking up a member of an enum costs more than a frame should wait
 
 
 class Out(Protocol):
@@ -160,7 +161,7 @@ class Segment:
                 self._park(frame)
                 return
             frame = self._with_weights(frame)
-        if frame.kind is Kind.DATA:
+        if frame.kind is DATA:
             self._data(frame)
         else:
             self._control(frame)
@@ -196,16 +197,17 @@ class Segment:
                 place += 1
         except Exception as error:
             raise BlockError(self.blocks[place].name, frame.stream, frame.seq, error) from error
+        if self._is_sink and not self._is_trainer:
+            self.latency.note(before - frame.born_ns)
+            return
         whole = Frame(
-            Kind.DATA, frame.stream, frame.seq, frame.sample, frame.born_ns, fields, frame.marks
+            DATA, frame.stream, frame.seq, frame.sample, frame.born_ns, fields, frame.marks
         )
         if self._answers_whole:
             self._last(whole)
-            return
-        if self._is_sink:
-            self.latency.note(before - frame.born_ns)
-        for out in self.outs:
-            out.push(whole)
+        else:
+            for out in self.outs:
+                out.push(whole)
 
     def _last(self, frame: Frame) -> None:
         """Run the last block of the segment where it does not simply add fields."""
@@ -331,7 +333,7 @@ class Segment:
             return frame
         blocks = [instances[0].block for instances in self._instances.values()]
         feedback.take(frame.seq, blocks)
-        if frame.kind is Kind.DATA and feedback.current is not None:
+        if frame.kind is DATA and feedback.current is not None:
             version: dict[str, Scalar] = {f"{feedback.block}.version": feedback.current.version}
             frame = frame._replace(marks={**frame.marks, **version})
         return frame
@@ -357,7 +359,7 @@ class Segment:
         self._unparking = True
         while self._parked and self.feedback.admits(self._parked[0].seq):
             frame = self._with_weights(self._parked.popleft())
-            if frame.kind is Kind.DATA:
+            if frame.kind is DATA:
                 self._data(frame)
             else:
                 self._control(frame)

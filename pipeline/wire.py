@@ -321,13 +321,20 @@ class Codec:
         buffers need no padding.
         """
         where = f"frame of stream {frame.stream!r}"
+        large = self.is_large(frame)
+        size = sum(
+            array.nbytes if large else _padded(array.nbytes) for array in frame.fields.values()
+        )
+        if size > self.cap:
+            raise FieldError(
+                f"{where} has {size} bytes in its fields, but may have {self.cap}; send shorter "
+                "frames, or raise the cap"
+            )
         described = []
         for name, array in frame.fields.items():
-            code = _CODES.get(array.dtype) if isinstance(array, np.ndarray) else None
-            if code is None:
-                what = getattr(array, "dtype", type(array).__name__)
+            if (code := _CODES.get(array.dtype)) is None:
                 raise FieldError(
-                    f"{where}: field {name!r} is {what}; expected an array of {', '.join(DTYPES)}"
+                    f"{where}: field {name!r} is {array.dtype}; expected one of {', '.join(DTYPES)}"
                 )
             described.append([name, code, *array.shape])
         try:
@@ -340,13 +347,6 @@ class Codec:
             layout = _read_description(text, self.cap)
         except FrameError as error:
             raise FieldError(f"{where}: {error}") from None
-        large = layout.part_bytes > PART_LIMIT
-        size = layout.part_bytes if large else layout.inline_bytes
-        if size > self.cap:
-            raise FieldError(
-                f"{where} has {size} bytes in its fields, but may have {self.cap}; send shorter "
-                "frames, or raise the cap"
-            )
         even = large or all(array.nbytes % 16 == 0 for array in frame.fields.values())
         padded = text + _PADDING[-len(text) % 16]
         return padded, len(text), layout.crc, _LARGE if large else 0, size, even

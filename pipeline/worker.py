@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import zmq
 
@@ -224,7 +224,7 @@ class Worker:
                 sender.poll() if worked else sender.flush()
             if now >= status_ns + STATUS_NS:
                 status_ns = now
-                self._status("status")
+                self._status()
             if worked:
                 continue
             for receiver in self.receivers:
@@ -248,10 +248,12 @@ class Worker:
             for source in self.sources:
                 source.stop()
 
-    def _status(self, verb: Literal["status", "done"]) -> None:
+    def _status(self) -> None:
+        """Sum the meters up, so that they stay small, and tell the supervisor."""
+        snapshot = self.snapshot()
         if self._link is not None:
             live = {s.blocks[-1].name: dict(s.report(None)) for s in self.segments if s.sink}
-            self._link.send({"verb": verb, **self.snapshot(), "results": live})
+            self._link.send({"verb": "status", **snapshot, "results": live})
 
     def _results(self) -> dict[str, Any]:
         folder = None if self._aborted else self._folder
