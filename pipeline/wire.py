@@ -134,7 +134,10 @@ class _Layout:
 
 
 class Codec:
-    """Turns frames into messages and back; one per edge, as it remembers descriptions.
+    """Turns frames into messages and back; one per edge and thread, as it remembers descriptions.
+
+    Marks are packed once for as long as frames carry the same mapping, so do not change one
+    that has been sent: make a new one.
 
     cap     bytes that the buffers of one frame may take, padding included
     """

@@ -1,0 +1,52 @@
+# make setup    .venv with everything; demo, test, bench, lint and fuzz call it
+# make demo     a stream of symbols through a channel into a Viterbi receiver, about 20 s
+# make test     the tests, doctests included
+# make bench    throughput and latency, side by side with peers
+# make lint     ruff and mypy
+# make fuzz     900 000 damaged messages into the wire codec
+# make clean    remove caches and builds; .venv, runs/ and models/ stay
+#
+# On Linux, PyPI's torch brings CUDA. For the CPU build:
+#   make setup PIP_ARGS='--extra-index-url ...'
+
+PYTHON ?= python3
+PIP_ARGS ?=
+BIN := .venv/bin
+READY := .venv/.ready
+
+# one thread per process: frames are short, and workers are processes of their own
+export OMP_NUM_THREADS := 1
+export OPENBLAS_NUM_THREADS := 1
+export MKL_NUM_THREADS := 1
+export NUMBA_NUM_THREADS := 1
+
+.PHONY: setup demo test bench lint fuzz clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet $(PIP_ARGS) \
+		--editable '.[train,bench,dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/kalvit run isi_viterbi --seconds 20
+
+test: setup
+	$(BIN)/python -m pytest
+
+bench: setup
+	$(BIN)/python -m pytest bench --override-ini addopts='--import-mode=importlib -q' --benchmark-only
+
+lint: setup
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+
+fuzz: setup
+	$(BIN)/python tests/fuzz_wire.py --count 900000 --seed 2
+
+clean:
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find pipeline blocks flows bench tests -name __pycache__ -type d -prune -exec rm -rf {} +

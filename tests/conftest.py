@@ -1,0 +1,12 @@
+"""What all tests share: one thread per process, and the same examples on every machine."""
+
+import os
+
+for name in ("OMP", "OPENBLAS", "MKL", "NUMBA"):  # before numpy or numba are imported
+    os.environ.setdefault(f"{name}_NUM_THREADS", "1")
+
+from hypothesis import settings  # noqa: E402
+
+# no deadline: CI machines stall; derandomised: a change fails for what it changes
+settings.register_profile("kalvit", deadline=None, derandomize=True)
+settings.load_profile("kalvit")
