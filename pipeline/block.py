@@ -86,7 +86,7 @@ class Block:
         if name:
             Block.registry[name] = cls
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, /, **values: Any) -> None:
         for key, value in self.params().validate(self.name, values).items():
             setattr(self, key, value)
         try:

@@ -117,7 +117,7 @@ def load_file(path: Path) -> None:
         del sys.modules[module_name]
         Block.registry.clear()
         Block.registry.update(before)
-        if isinstance(error, KalvitError) or not isinstance(error, Exception):
+        if isinstance(error, (KalvitError, KeyboardInterrupt)):
             raise
         raise KalvitError(_blame(where, path, error)) from error
     _files[path] = new
@@ -149,7 +149,7 @@ def _check_new(
             )
 
 
-def _blame(where: str, path: Path, error: Exception) -> str:
+def _blame(where: str, path: Path, error: BaseException) -> str:
     """Where in a user's file an error arose, and what it says."""
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return f"{where}:{error.lineno}: {error.msg}"
@@ -226,7 +226,7 @@ def _import(name: str, target: str) -> type[Block]:
     return cls
 
 
-def _install(error: Exception) -> str:
+def _install(error: BaseException) -> str:
     """What to install against an error, if that would help."""
     if not isinstance(error, ModuleNotFoundError) or not error.name:
         return ""

@@ -37,6 +37,8 @@ from pipeline.flow_parts import (
     EdgeKind,
     edge_paths,
     plain,
+    put_place,
+    short,
 )
 from pipeline.settings import BareWord, parse_setting, parse_worker, takes_text
 
@@ -191,7 +193,7 @@ class Flow:
         Raises FlowError, ParameterError, ConnectError or another KalvitError for the first thing
         that does not, with its place.
         """
-        from pipeline.plan import make_plan
+        from pipeline.check import make_plan
 
         return make_plan(self)
 
@@ -216,20 +218,20 @@ class Flow:
         """Refuse a name, doc or seed that cannot be one."""
         self.check_name("flow", self.name, "name")
         if not isinstance(self.doc, str):
-            raise FlowError(f"{self.where('doc')}: doc = {self.doc!r}, but it must be a text")
+            raise FlowError(f"{self.where('doc')}: doc = {short(self.doc)}, but it must be a text")
         seed = self.seed
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < SEED_LIMIT:
             raise FlowError(
-                f"{self.where('seed')}: seed = {seed!r}, but it must be a whole number, at least 0 "
-                "and below 2^63"
+                f"{self.where('seed')}: seed = {short(seed)}, but it must be a whole number, "
+                "at least 0 and below 2^63"
             )
 
     def check_name(self, what: str, name: object, *path: str | int) -> None:
         """Refuse what cannot be the name of a flow, block, worker or field."""
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise FlowError(
-                f"{self.where(*path)}: {what} name {name!r} must be small letters, digits and _, "
-                "a letter first, 48 at most"
+                f"{self.where(*path)}: {what} name {short(name)} must be small letters, digits "
+                "and _, a letter first, 48 at most"
             )
 
     def add_table(self, name: str, table: Mapping[str, Any]) -> None:
@@ -241,11 +243,11 @@ class Flow:
         use, genie = table["use"], table.get("genie", False)
         if not isinstance(use, str):
             raise FlowError(
-                f"{self.where(*at, 'use')}: use = {use!r}, but it must be the name of a block"
+                f"{self.where(*at, 'use')}: use = {short(use)}, but it must be the name of a block"
             )
         if not isinstance(genie, bool):
             raise FlowError(
-                f"{self.where(*at, 'genie')}: genie = {genie!r}, but it must be true or false"
+                f"{self.where(*at, 'genie')}: genie = {short(genie)}, but it must be true or false"
             )
         renames = {}
         for key in ("reads", "writes"):
@@ -273,10 +275,10 @@ class Flow:
         if len(names) < 2 or not all(NAME.fullmatch(name) for name in names):
             example = "trainer ~> detector" if kind == "weights" else "a -> b -> c"
             hint = "; '~>' is for weights" if kind != "weights" and "~>" in str(path) else ""
-            raise FlowError(f'{where}: cannot read the edge {path!r}; write "{example}"{hint}')
+            raise FlowError(f'{where}: cannot read the edge {short(path)}; write "{example}"{hint}')
         if kind == "weights":
             if len(names) > 2:
-                raise FlowError(f"{where}: {path!r}: weights go from one trainer to one block")
+                raise FlowError(f"{where}: {short(path)}: weights go from one trainer to one block")
             _check_delay(where, path, delay)
         if via != "":
             self._check_via(where, path, via, len(names))
@@ -292,11 +294,13 @@ class Flow:
         match = re.fullmatch(r"tcp://(?:[\w.-]+|\[[0-9a-fA-F:]+\]):(\d{1,5})", str(via))
         if not match or not 1 <= int(match.group(1)) <= 65535:
             raise FlowError(
-                f"{where}: {path!r} has via = {via!r}, but it must be an address such as "
+                f"{where}: {short(path)} has via = {short(via)}, but it must be an address such as "
                 '"tcp://127.0.0.1:5555"'
             )
         if blocks != 2:
-            raise FlowError(f"{where}: {path!r}: an edge with `via` joins two blocks, not {blocks}")
+            raise FlowError(
+                f"{where}: {short(path)}: an edge with `via` joins two blocks, not {blocks}"
+            )
         for edge in self.edges:
             if edge.via == via:
                 raise FlowError(f"{where}: {via} serves the edge {edge.name} already")
@@ -306,7 +310,8 @@ class Flow:
         try:
             schema = catalogue.find(spec.use).params().schema()
         except KalvitError as error:
-            raise type(error)(f"{self.where('blocks', spec.name, 'use')}: {error}") from error
+            put_place(error, self.where("blocks", spec.name, "use"))
+            raise
         declared = schema.get("properties", {}).get(parameter)
         if declared is None or takes_text(declared, schema):  # the check reports unknown ones
             return str(word)
@@ -321,8 +326,8 @@ def _check_delay(where: str, path: str, delay: Any) -> None:
     number = isinstance(delay, int) and not isinstance(delay, bool) and delay >= 1
     if not number and delay != "live":
         raise FlowError(
-            f"{where}: {path!r} has delay = {delay!r}, but it must be a whole number of frames, at "
-            'least 1, or "live"'
+            f"{where}: {short(path)} has delay = {short(delay)}, but it must be a whole number of "
+            'frames, at least 1, or "live"'
         )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import catalogue
 from pipeline.errors import FlowError, did_you_mean
-from pipeline.flow_parts import ARROWS, KINDS
+from pipeline.flow_parts import ARROWS, KINDS, short
 
 if TYPE_CHECKING:
     from pipeline.flow import Flow
@@ -31,17 +31,18 @@ def find_file(name_or_path: str | os.PathLike[str]) -> tuple[Path, str]:
         return path, text
     ready = catalogue.flows()
     if text not in ready:
-        hint = did_you_mean(text, ready) or f" (there are: {', '.join(ready) or 'none'})"
-        raise FlowError(
-            f"no flow named {text!r}{hint}; a file is given by its path, such as ./my_flow.toml"
+        hint = did_you_mean(text, ready) or (
+            f" (there are: {', '.join(ready) or 'none'}); a file is given by its path, such as "
+            "./my_flow.toml"
         )
+        raise FlowError(f"no flow named {text!r}{hint}")
     return ready[text], ready[text].name
 
 
 def read_text(path: Path, where: str) -> str:
     """The text of a flow file, or a FlowError that says why there is none."""
     try:
-        return path.read_bytes().decode()
+        return path.read_bytes().decode("utf-8-sig")  # some editors begin with a mark
     except FileNotFoundError:
         near = did_you_mean(path.name, (file.name for file in path.parent.glob("*.toml")))
         raise FlowError(f"{where}: no such file{near}") from None
@@ -92,7 +93,8 @@ def table_at(flow: Flow, table: Mapping[str, Any], key: str, *outer: str) -> Map
     if not isinstance(value, Mapping):
         header = ".".join((*outer, key))
         raise FlowError(
-            f"{flow.where(*outer, key)}: {header} = {value!r}, but it must be a table [{header}]"
+            f"{flow.where(*outer, key)}: {header} = {short(value)}, but it must be a table "
+            f"[{header}]"
         )
     return value
 
@@ -114,8 +116,8 @@ def _edges(flow: Flow, table: Mapping[str, Any]) -> None:
         items, arrow = table.get(kind, []), ARROWS[kind]
         if not isinstance(items, list):
             raise FlowError(
-                f"{flow.where('edges', kind)}: {kind} = {items!r}, but it must be a list, such as "
-                f'{kind} = ["a {arrow} b"]'
+                f"{flow.where('edges', kind)}: {kind} = {short(items)}, but it must be a list, "
+                f'such as {kind} = ["a {arrow} b"]'
             )
         for index, item in enumerate(items):
             at = ("edges", kind, index)
@@ -123,7 +125,7 @@ def _edges(flow: Flow, table: Mapping[str, Any]) -> None:
                 item = {"path": item}
             elif not isinstance(item, Mapping) or "path" not in item:
                 raise FlowError(
-                    f'{flow.where(*at)}: {item!r} is no edge; write "a {arrow} b" or '
+                    f'{flow.where(*at)}: {short(item)} is no edge; write "a {arrow} b" or '
                     f'{{ path = "a {arrow} b" }}'
                 )
             weights = kind == "weights"
@@ -147,8 +149,8 @@ def _workers(flow: Flow, table: Mapping[str, Any]) -> None:
             value = value.get("blocks", [])
         if not isinstance(value, list) or not all(isinstance(block, str) for block in value):
             raise FlowError(
-                f"{flow.where(*at)}: worker {name!r} = {value!r}, but it must be a list of blocks, "
-                f'such as {name} = ["detector"]'
+                f"{flow.where(*at)}: worker {name!r} = {short(value)}, but it must be a list of "
+                f'blocks, such as {name} = ["detector"]'
             )
         for block in value:
             if block in taken:

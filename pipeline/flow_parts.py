@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pipeline.errors import FlowError
+from pipeline.errors import FlowError, KalvitError
 
 EdgeKind = Literal["data", "tap", "weights"]
 
@@ -115,6 +115,18 @@ def plain(value: Any, where: str, key: str) -> Any:
     )
 
 
+def short(value: object) -> str:
+    """A value as an error shows it: on one line, and cut if it is long."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:60] + " ... " + text[-15:]
+
+
+def put_place(error: KalvitError, where: str) -> None:
+    """Put the place in a flow where an error arose in front of its text."""
+    error.args = (f"{where}: {error}",)
+
+
 __all__ = [
     "ARROWS", "KINDS", "NAME", "RESERVED", "BlockSpec", "Edge", "EdgeKind", "edge_paths", "plain",
+    "put_place", "short",
 ]  # fmt: skip
