@@ -1,0 +1,449 @@
+"""What every block of the catalogue promises, whatever it computes.
+
+A new block gets one line in CASES (or two, if it takes streams as well as words), and each test
+below holds for it. What a block computes is tested in tests/blocks.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from blocks import CATALOGUE
+from pipeline.block import Block, Context, Reframe, Sink, Source, make, writes_of
+from pipeline.frame import DTYPES, FrameInfo, StreamInfo
+from pipeline.signature import FieldType, bind, check_array
+
+Values = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One block with what it needs to run.
+
+    block     its name in the catalogue
+    about     what this case is about, if the block has several
+    values    parameters that differ from the defaults, or a function that gives them for an empty
+              folder, for blocks that read or write files
+    inputs    what it reads: field -> (dims, array). The tests cut it along `word`, or else `time`
+    cuts      sources: parameters that cut the same stream in other ways
+    resumes   whether `restore` goes on where `state` was taken
+    """
+
+    block: str
+    about: str = ""
+    values: Values | Callable[[Path], Values] = field(default_factory=dict)
+    inputs: Mapping[str, tuple[str, np.ndarray]] = field(default_factory=dict)
+    cuts: Sequence[Values] = ()
+    resumes: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.block} {self.about}".strip().replace(" ", "-")
+
+
+RNG = np.random.default_rng(20)
+TAPS = (1.0, 0.61, 0.37, 0.22)
+BPSK = RNG.choice(np.array([1, -1], np.int8), 2400)
+OOK = (BPSK > 0).astype(np.int8)
+QPSK = ((BPSK + 1j * BPSK[::-1]) / np.sqrt(2)).astype(np.complex64)
+REAL = np.convolve(BPSK, TAPS)[:2400].astype(np.float32)
+REAL += 0.5 * RNG.standard_normal(2400, np.float32)
+COMPLEX = (QPSK + 0.2 * RNG.standard_normal(2400) + 0.2j * RNG.standard_normal(2400)).astype(
+    np.complex64
+)
+WRONG = np.where(RNG.random(2400) < 0.1, -BPSK, BPSK)
+
+
+def words(array: np.ndarray) -> np.ndarray:
+    return array.reshape(60, 40)
+
+
+def a_file(array: np.ndarray, name: str) -> Callable[[Path], Values]:
+    """Parameters of a source that reads this array from a file."""
+
+    def values(folder: Path) -> Values:
+        array.tofile(folder / name)
+        return {"path": str(folder / name), "length": 100}
+
+    return values
+
+
+CASES = [
+    Case(
+        "source.random_symbols", "stream",
+        {"frames": 5, "length": 480},
+        cuts=[{"frames": 2400, "length": 1}, {"frames": 343, "length": 7}, {"length": 1000}],
+    ),
+    Case(
+        "source.random_symbols", "words",
+        {"frames": 5, "length": 40, "words": 12, "modulation": "qpsk"},
+        cuts=[{"frames": 60, "words": 1}, {"frames": 9, "words": 7}],
+    ),
+    Case(
+        "source.recording", "real",
+        a_file(REAL, "real.f32"),
+        cuts=[{"length": 1}, {"length": 7}, {"length": 1000}],
+    ),
+    Case("source.recording", "complex", a_file(COMPLEX, "complex.cf32"), cuts=[{"length": 1000}]),
+    Case("channel.awgn", "stream", inputs={"sent": ("time", BPSK)}),
+    Case("channel.awgn", "words", inputs={"sent": ("word time", words(QPSK))}),
+    Case("channel.isi", "stream", inputs={"sent": ("time", BPSK)}),
+    Case(
+        "channel.isi", "complex stream",
+        {"fading": "cosine", "coherence": 64, "tanh": 0.5, "quantiser_bits": 6},
+        {"sent": ("time", QPSK)},
+    ),
+    Case("channel.isi", "counts", {"noise": "poisson"}, {"sent": ("time", OOK)}),
+    Case(
+        "channel.isi", "words",
+        {"fading": "accelerating", "before": 1},
+        {"sent": ("word time", words(BPSK))},
+    ),
+    Case("frontend.cut", "real", {"length": 100}, {"samples": ("time", REAL)}),
+    Case("frontend.cut", "complex", {"length": 700}, {"samples": ("time", COMPLEX)}),
+    Case("detector.viterbi", "stream", {"taps": TAPS}, {"samples": ("time", REAL)}),
+    Case(
+        "detector.viterbi", "complex stream",
+        {"taps": (1.0, 0.4), "modulation": "qpsk"},
+        {"samples": ("time", COMPLEX)},
+    ),
+    Case("detector.viterbi", "words", {"taps": TAPS}, {"samples": ("word time", words(REAL))}),
+    Case(
+        "detector.sum_product", "stream",
+        {"taps": TAPS, "noise_var": 0.25},
+        {"samples": ("time", REAL)},
+    ),
+    Case(
+        "detector.sum_product", "words",
+        {"taps": TAPS, "noise_var": 0.25},
+        {"samples": ("word time", words(REAL))},
+    ),
+    Case(
+        "sink.error_rate", "stream",
+        {"skip": 10},
+        {"sent": ("time", BPSK), "symbols": ("time", WRONG)},
+    ),
+    Case(
+        "sink.error_rate", "words",
+        inputs={"sent": ("word time", words(BPSK)), "symbols": ("word time", words(WRONG))},
+    ),
+    Case(
+        "sink.recording",
+        values=lambda folder: {"path": str(folder / "made"), "overwrite": True},
+        inputs={"samples": ("time", REAL)},
+        resumes=False,  # its memory is a file
+    ),
+    Case("sink.null"),
+]  # fmt: skip
+
+# Cuts of the inputs: lengths of the frames, of which the last is repeated up to the end.
+WHOLE, ONES, SEVENS, THOUSANDS = (10_000,), (1,), (7,), (1000,)
+RAGGED = (0, 1, 3, 0, 11, 29, 1, 500, 0, 64, 2, 250)
+
+Frame = Mapping[str, np.ndarray]
+
+
+def load(name: str) -> type[Block]:
+    module, _, cls = CATALOGUE[name].partition(":")
+    return getattr(importlib.import_module(module), cls)
+
+
+def cut_axis(dims: Sequence[str]) -> int:
+    return dims.index("word" if "word" in dims else "time")
+
+
+def cut(
+    case: Case, lengths: Sequence[int], most: int | None = None, backwards: bool = False
+) -> list[Frame]:
+    """The inputs of a case, or `most` of them, in read-only frames of these lengths."""
+    if not case.inputs:
+        return [{}] * 3000  # more calls than any source of CASES has frames
+    whole = {}
+    for name, (dims, array) in case.inputs.items():
+        whole[name] = (cut_axis(dims.split()), array)
+    axis, array = next(iter(whole.values()))
+    total = array.shape[axis] if most is None else most
+    frames: list[Frame] = []
+    start = 0
+    while start < total or not frames:
+        stop = min(start + lengths[min(len(frames), len(lengths) - 1)], total)
+        frame = {}
+        for name, (axis, array) in whole.items():
+            if backwards:
+                array = np.flip(array, axis)
+            frame[name] = np.ascontiguousarray(array.take(range(start, stop), axis))
+            frame[name].flags.writeable = False
+        frames.append(frame)
+        start = stop
+    return frames
+
+
+class Run:
+    """One instance of a block, driven by hand as the runtime would drive it.
+
+    after    another run, in whose place this one goes on with the next frame
+    """
+
+    def __init__(
+        self,
+        case: Case,
+        folder: Path,
+        stream: str = "main",
+        after: Run | None = None,
+        **values: Any,
+    ) -> None:
+        # Instances never share files: each has a folder of its own.
+        self.folder = folder / f"instance{len(list(folder.iterdir()))}"
+        self.folder.mkdir()
+        given = case.values(self.folder) if callable(case.values) else case.values
+        self.block = make(
+            load(case.block), {**given, **values}, Context("under_test", stream, seed=7)
+        )
+        self.signature = self.block.signature()
+        self.given = {
+            name: FieldType.of(array.dtype.name, dims)
+            for name, (dims, array) in case.inputs.items()
+        }
+        groups = bind((self.signature.reads[name], kind) for name, kind in self.given.items())
+        written = writes_of(self.block, self.given, groups)
+        self.types = {name: spec.type for name, spec in written.items()}
+        self.start()
+        if after is not None:
+            self.seq, self.unanswered = after.seq, after.unanswered
+            self.samples = dict(after.samples)
+
+    def start(self) -> Run:
+        """Start, or start over."""
+        self.results: list[Any] = []
+        self.copies: list[list[np.ndarray]] = []  # of the results, as they were returned
+        self.seq = self.unanswered = 0
+        self.samples: dict[str, int] = {}
+        self.block.start()
+        if isinstance(self.block, Sink):
+            self.block.open(self.block.context.stream, StreamInfo())
+        return self
+
+    def feed(self, frames: Sequence[Frame], stream: str = "") -> Run:
+        """Hand over these frames; to a source, call it so often."""
+        stream = stream or self.block.context.stream
+        for frame in frames:
+            arguments: dict[str, Any] = dict(frame)
+            sample = self.samples.get(stream, 0)
+            if self.signature.wants_info:
+                arguments["info"] = FrameInfo(stream, self.seq, sample, 0, {})
+            if frame:
+                name, kind = next(iter(self.given.items()))
+                sizes = zip(frame[name].shape, kind.dims, strict=True)
+                lengths = [size for size, dim in sizes if dim in ("word", "time")]
+                self.samples[stream] = sample + int(np.prod(lengths))
+            self.seq += 1
+            self.unanswered += 1
+            result = self.block.process(**arguments)
+            if result is None and isinstance(self.block, Source):
+                break
+            self._keep(result)
+        return self
+
+    def finish(self) -> Run:
+        """Finish; from here on it can be started again."""
+        self._keep(self.block.finish())
+        if isinstance(self.block, Source):
+            self.block.close()
+        elif not isinstance(self.block, Reframe | Sink):
+            assert self.unanswered == 0, "a frame without an answer, or more answers than frames"
+        return self
+
+    def _keep(self, results: Any) -> None:
+        for result in results if isinstance(results, list) else [results]:
+            if isinstance(self.block, Sink):
+                continue
+            for (name, kind), array in zip(self.types.items(), result, strict=True):
+                check_array(self.block.name, name, array, kind)
+            self.results.append(result)
+            self.copies.append([array.copy() for array in result])
+            self.unanswered -= 1
+
+    def exactly(self) -> list[Any]:
+        """What came out, frame by frame; of a sink, what it reports and leaves in its folder."""
+        if isinstance(self.block, Sink):
+            report = json.dumps(self.block.report(None)).replace(str(self.folder), "")
+            return [report, {path.name: path.read_bytes() for path in self.folder.iterdir()}]
+        return [(a.dtype, a.shape, a.tobytes()) for result in self.results for a in result]
+
+    def joined(self) -> Any:
+        """What came out, put together again: it may not depend on how the input was cut.
+
+        Fields without `time` describe their own frame, as the taps of a channel do, and are left
+        out. A reframe block makes the same frames whatever it was given.
+        """
+        if isinstance(self.block, Reframe | Sink):
+            return self.exactly()
+        found = {}
+        for name, kind in self.types.items():
+            if "time" in kind.dims:
+                axis = cut_axis(kind.dims)
+                whole = np.concatenate([getattr(r, name) for r in self.results], axis)
+                shape = whole.shape[:axis] + whole.shape[axis + 1 :]
+                found[name] = (whole.dtype, shape, whole.shape[axis], whole.tobytes())
+        return found
+
+
+@pytest.fixture(params=CASES, ids=str)
+def case(request: pytest.FixtureRequest) -> Case:
+    return request.param
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_every_block_has_a_case_here(name):
+    assert name in {case.block for case in CASES}, (
+        f"{name} stands in the catalogue, but nothing here tests it: add "
+        f'Case("{name}", values={{...}}, inputs={{"field": ("time", array)}}) to CASES in '
+        "tests/test_every_block.py, with the parameters that have no default and an array for "
+        'each field that it reads; if it takes words too, a second case with dims "word time"'
+    )
+
+
+def test_every_case_names_a_block_of_the_catalogue():
+    assert {case.block for case in CASES} <= set(CATALOGUE)
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_the_class_bears_the_name_of_the_catalogue_and_says_what_it_does(name):
+    cls = load(name)
+    assert cls.name == name
+    assert cls.__doc__
+    for parameter in cls.params().describe():
+        assert parameter.doc, f"{name}: parameter {parameter.name!r} has no doc"
+
+
+def test_a_field_has_one_meaning_wherever_it_is_written():
+    meanings: dict[str, Any] = {}
+    for name in CATALOGUE:
+        for spec in load(name).signature().writes.values():
+            assert spec.meaning is not None, f"{name} writes {spec.name!r}, but not what it means"
+            known = meanings.setdefault(spec.name, spec.meaning)
+            assert spec.meaning is known, f"{name} gives {spec.name!r} a meaning of its own"
+
+
+def test_parameters_round_trip(case, tmp_path):
+    block = Run(case, tmp_path).block
+    again = type(block)(**json.loads(json.dumps(block.values())))
+    assert again.values() == block.values()
+
+
+def test_types_of_written_fields_are_settled(case, tmp_path):
+    for name, kind in Run(case, tmp_path).types.items():
+        assert kind.settled, f"{case.block}.narrow leaves {name!r} open: {kind}"
+
+
+def test_inputs_are_left_as_they_came(case, tmp_path):
+    before = cut(case, RAGGED)
+    frames = [{name: array.copy() for name, array in frame.items()} for frame in before]
+    Run(case, tmp_path).feed(frames).finish()
+    for frame, expected in zip(frames, before, strict=True):
+        for name, array in frame.items():
+            np.testing.assert_array_equal(array, expected[name])
+
+
+def test_outputs_are_never_written_again(case, tmp_path):
+    run = Run(case, tmp_path).feed(cut(case, RAGGED)).finish()
+    for result, copies in zip(run.results, run.copies, strict=True):
+        for array, copy in zip(result, copies, strict=True):
+            np.testing.assert_array_equal(array, copy)
+
+
+def test_same_seed_gives_the_same(case, tmp_path):
+    one, two = (Run(case, tmp_path).feed(cut(case, RAGGED)).finish() for _ in range(2))
+    assert one.exactly() == two.exactly()
+
+
+def test_a_block_that_is_started_again_has_forgotten_everything(case, tmp_path):
+    run = Run(case, tmp_path).feed(cut(case, RAGGED)).finish()
+    once = run.exactly()
+    run.start().feed(cut(case, RAGGED)[:7])  # left in the middle
+    run.start().feed(cut(case, RAGGED)).finish()
+    assert run.exactly() == once
+
+
+@pytest.mark.parametrize("length", [0, 1])
+def test_streams_of_nothing_and_of_one_sample_are_served(case, tmp_path, length):
+    run = Run(case, tmp_path).finish()
+    assert run.results == []
+    run.start()
+    if case.inputs:  # a source makes its own
+        run.feed(cut(case, WHOLE, most=length)).finish()
+        for result in run.results:
+            for (name, kind), array in zip(run.types.items(), result, strict=True):
+                if "time" in kind.dims:
+                    assert array.shape[cut_axis(kind.dims)] == length, name
+
+
+@pytest.mark.parametrize(
+    "lengths", [ONES, SEVENS, THOUSANDS, RAGGED], ids=["1", "7", "1000", "ragged"]
+)
+def test_result_is_the_same_however_the_stream_is_cut(case, tmp_path, lengths):
+    whole = Run(case, tmp_path).feed(cut(case, WHOLE)).finish()
+    parts = Run(case, tmp_path).feed(cut(case, lengths)).finish()
+    assert parts.joined() == whole.joined()
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.block.startswith("source.")], ids=str)
+def test_sources_send_the_same_however_they_cut_it(case, tmp_path):
+    whole = Run(case, tmp_path).feed(cut(case, ())).finish().joined()
+    assert case.cuts, f"{case.block} needs `cuts`: parameters that cut the same stream otherwise"
+    for values in case.cuts:
+        other = Run(case, tmp_path, **values).feed(cut(case, ())).finish().joined()
+        for name, (dtype, shape, length, content) in whole.items():
+            assert other[name][:2] == (dtype, shape)
+            assert other[name][2] >= length  # the last frame may reach further
+            assert other[name][3][: len(content)] == content
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.resumes], ids=str)
+def test_a_fresh_instance_goes_on_from_a_state(case, tmp_path):
+    frames = cut(case, RAGGED)
+    for place in (0, 1, 5, 9):
+        first = Run(case, tmp_path).feed(frames[:place])
+        state = first.block.state()
+        for name, value in state.items():
+            if isinstance(value, np.ndarray):
+                assert value.dtype.name in DTYPES, name
+                value.flags.writeable = False  # as it comes out of a frame
+            else:
+                assert isinstance(value, bool | int | float | str), name
+        second, third = (Run(case, tmp_path, after=first) for _ in range(2))
+        second.block.restore(state)
+        answered = len(first.results)
+        first.feed(frames[place:]).finish()
+        del first.results[:answered]
+        second.feed(frames[place:]).finish()
+        third.block.restore(state)  # a state is a copy: two that went on have not changed it
+        third.feed(frames[place:]).finish()
+        assert second.exactly() == first.exactly(), f"after {place} frames"
+        assert third.exactly() == first.exactly(), f"after {place} frames"
+
+
+def test_two_interleaved_streams_give_what_each_gives_alone(case, tmp_path):
+    a, b = cut(case, RAGGED), cut(case, (50, 1, 300), backwards=True)
+    alone = {"a": Run(case, tmp_path, "a"), "b": Run(case, tmp_path, "b")}
+    mixed = {"a": Run(case, tmp_path, "a"), "b": Run(case, tmp_path, "b")}
+    if issubclass(load(case.block), Sink):  # one instance for all streams
+        alone["b"], mixed["b"] = alone["a"], mixed["a"]
+    for stream, frames in (("a", a), ("b", b)):
+        alone[stream].feed(frames, stream)
+    for frame_a, frame_b in zip_longest(a, b):
+        for stream, frame in (("a", frame_a), ("b", frame_b)):
+            if frame is not None:
+                mixed[stream].feed([frame], stream)
+    for run in {id(run): run for run in (*alone.values(), *mixed.values())}.values():
+        run.finish()
+    for stream in "ab":
+        assert mixed[stream].exactly() == alone[stream].exactly()
