@@ -1,0 +1,1 @@
+"""How recordings lie on disk: neutral ground for the source that reads and the sink that writes."""
