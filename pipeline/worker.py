@@ -108,7 +108,7 @@ class Worker:
             elif feeding.source not in here:
                 below: list[Branch] = []
                 segment = self._segment(block.name, below)
-                receiver = self._receiver(feeding, segment.push, self._lossless(feeding))
+                receiver = self._receiver(feeding, segment.push, self._plan.lossless(feeding))
                 self.receivers.append(EdgeRoot(receiver, below))
         for edge in weights:
             if edge.source in here:
@@ -159,17 +159,10 @@ class Worker:
             if edge.target in self._plan.workers[self.name]:
                 outs.append(self._segment(edge.target, branches))
             else:
-                sender = self._sender(edge, self._plan.carried(edge), self._lossless(edge))
+                sender = self._sender(edge, self._plan.carried(edge), self._plan.lossless(edge))
                 branches.append(sender)
                 outs.append(sender)
         return outs
-
-    def _lossless(self, edge: Edge) -> bool:
-        """Data edges, and taps to a trainer whose weights must come after a stated frame."""
-        if edge.kind == "data":
-            return True
-        feeds = [e for e in self._plan.flow.edges if e.kind == "weights"]
-        return any(e.source == edge.target and isinstance(e.delay, int) for e in feeds)
 
     def _sender(self, edge: Edge, carried: Sequence[str] | None, lossless: bool) -> Sender:
         if self._open_sender is None:
@@ -216,22 +209,31 @@ class Worker:
                         if isinstance(branch, Sender):
                             branch.close()
             now = now_ns()
-            if worked and now < look_ns + LOOK_NS:
-                continue
-            look_ns = now
-            self._control()
-            for sender in self.senders:
-                sender.poll() if worked else sender.flush()
-            if now >= status_ns + STATUS_NS:
-                status_ns = now
-                self._status()
+            if now >= look_ns + LOOK_NS:
+                look_ns = now
+                self._control()
+                for sender in self.senders:
+                    sender.poll()
+                if now >= status_ns + STATUS_NS:
+                    status_ns = now
+                    self._status()
             if worked:
                 continue
-            for receiver in self.receivers:
-                receiver.receiver.ack()
+            for sender in self.senders:
+                sender.flush()
             if not roots and all(sender.settled for sender in self.senders):
                 return
-            due = min((source.wait_ms() for source in self.sources), default=WAIT_MS)
+            self._idle(wait)
+
+    def _idle(self, wait: Callable[[int], object]) -> None:
+        """Wait until something comes or is due; acknowledge if nothing comes at once."""
+        due = min((source.wait_ms() for source in self.sources), default=WAIT_MS)
+        unacknowledged = [r.receiver for r in self.receivers if r.receiver.unacknowledged]
+        if unacknowledged and not wait(min(due, 1)):
+            for receiver in unacknowledged:
+                receiver.ack()
+            unacknowledged = []
+        if not unacknowledged:
             wait(due)
 
     def _control(self) -> None:

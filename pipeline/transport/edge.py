@@ -240,6 +240,7 @@ class Receiver:
         size = len(part)
         if not size:
             self.ended = True
+            self.ack()
             return True
         parts: list[memoryview] = []
         while socket.getsockopt(zmq.RCVMORE):
@@ -265,6 +266,11 @@ class Receiver:
         if self.bytes - self._acked >= self._ack_every:
             self.ack()
         return True
+
+    @property
+    def unacknowledged(self) -> bool:
+        """Whether the sender does not know yet that all it sent was processed."""
+        return self._acked != self.bytes
 
     def ack(self) -> None:
         """Acknowledge everything processed so far."""
