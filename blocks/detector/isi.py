@@ -1,0 +1,159 @@
+"""What the detectors for channels with known taps share: parameters, checks, trellis, metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+
+from blocks.kernels import trellis
+from pipeline.block import Block, FieldType, param
+from pipeline.errors import ConnectError, FieldError, ParameterError
+from pipeline.frame import Array
+
+LARGEST = 1e15  # of a sample [V]: its square must not overflow float32
+
+
+class IsiDetector(Block):
+    """Parameters of a detector whose branch metrics come from known taps.
+
+    Metrics, their noise models and the numbering of states are described in kernels/trellis.py.
+    """
+
+    taps: tuple[float, ...] = param(
+        items_at_least=1, unit="V", doc="impulse response of the channel, newest symbol first"
+    )
+    taps_imag: tuple[float, ...] = param(
+        default=(), unit="V", doc="imaginary parts of the taps; none: the taps are real"
+    )
+    normalise: bool = param(
+        default=False, doc="scale the taps to unit energy first, as channel.isi does"
+    )
+    modulation: Literal["bpsk", "ook", "qpsk"] = param(
+        default="bpsk", doc="alphabet of the symbols"
+    )
+    lag: int = param(
+        default=0, at_least=0, at_most=10_000, unit="symbols",
+        doc="samples past a symbol before it is decided, in streams; 0: 5 memories",
+    )  # fmt: skip
+    start_state: Literal["silence", "known", "unknown"] = param(
+        default="silence",
+        doc="before a stream, each word, or after a gap: nothing, always known_symbol, or anything",
+    )
+    end_state: Literal["unknown", "known"] = param(
+        default="unknown", doc="words end in anything, or in as many known_symbol as memory"
+    )
+    known_symbol: int = param(
+        default=0, at_least=0, doc="index into the alphabet of the symbol known at start or end"
+    )
+    noise: Literal["gaussian", "poisson"] = param(
+        default="gaussian", doc="poisson: counts with mean sqrt(snr) times the taps' output, plus 1"
+    )
+    snr_db: float | None = param(
+        default=None, unit="dB", doc="1 / noise variance; Poisson noise needs it"
+    )
+
+    def check(self) -> None:
+        if self.taps_imag and len(self.taps_imag) != len(self.taps):
+            raise ParameterError(
+                f"taps_imag has {len(self.taps_imag)} items, but taps has {len(self.taps)}; "
+                "give one imaginary part per tap, or none"
+            )
+        if not any(self.taps) and not any(self.taps_imag):
+            raise ParameterError("taps are all 0, so the samples tell nothing of the symbols")
+        memory, order = trellis.memory_of(len(self.taps)), self._alphabet.size
+        if order**memory > trellis.MAX_STATES:
+            raise ParameterError(
+                f"{len(self.taps)} taps of {self.modulation} make {order}^{memory} states, but at "
+                f"most {trellis.MAX_STATES} are possible; give fewer taps"
+            )
+        if self.known_symbol >= order:
+            raise ParameterError(
+                f"known_symbol = {self.known_symbol}, but {self.modulation} has the symbols "
+                f"0 ... {order - 1}"
+            )
+        if self.noise == "poisson":
+            if self.snr_db is None:
+                raise ParameterError("Poisson noise needs snr_db, which scales the mean count")
+            try:
+                self._isi_metrics(np.float64)
+            except ValueError as error:
+                raise ParameterError(
+                    f"{error}; use modulation = 'ook' and real taps that are not negative"
+                ) from None
+
+    def _isi_metrics(self, dtype: Any, noise_var: float = 1.0) -> trellis.IsiMetrics:
+        taps: Array = np.array(self.taps, np.float64)
+        if self.taps_imag:
+            taps = taps + 1j * np.array(self.taps_imag)
+        if self.normalise:
+            taps = taps / np.linalg.norm(taps)
+        snr = None
+        if self.noise == "poisson" and self.snr_db is not None:
+            snr = 10.0 ** (self.snr_db / 10.0)
+        return trellis.IsiMetrics(
+            taps, self._alphabet, silence=self.start_state == "silence",
+            noise_var=noise_var, snr=snr, dtype=dtype,
+        )  # fmt: skip
+
+    @property
+    def _alphabet(self) -> Array:
+        return trellis.ALPHABETS[self.modulation]
+
+    @property
+    def _is_complex(self) -> bool:
+        """Whether the samples have to be."""
+        return self.modulation == "qpsk" or bool(self.taps_imag)
+
+    @property
+    def _memory(self) -> int:
+        return trellis.memory_of(len(self.taps))
+
+    @property
+    def _lag(self) -> int:
+        return self.lag or 5 * self._memory
+
+    def _start_states(self) -> Array:
+        return trellis.start_states(
+            self.start_state, self.known_symbol, self._alphabet.size, self._memory
+        )
+
+    def _end_states(self, length: int) -> Array:
+        """States in which a word of this length may end."""
+        known = min(length, len(self.taps) - 1) if self.end_state == "known" else 0
+        return trellis.states_ending(self.known_symbol, known, self._alphabet.size, self._memory)
+
+    def _symbols_type(self, samples: FieldType) -> FieldType:
+        """The type of decided symbols; ConnectError where such samples cannot be detected."""
+        if samples.dtypes == ("float32",) and self._is_complex:
+            raise ConnectError(
+                f"{self.name}: 'samples' is {samples}, but qpsk and complex taps give complex "
+                "samples; expected complex64"
+            )
+        if samples.dtypes == ("complex64",) and self.noise == "poisson":
+            raise ConnectError(f"{self.name}: 'samples' is {samples}, but counts are real")
+        return FieldType((self._alphabet.dtype.name,), samples.dims)
+
+    def _checked(self, samples: Array) -> Array:
+        """The samples, if the recursions can take them; FieldError where they cannot."""
+        if samples.ndim not in (1, 2):
+            raise FieldError(
+                f"{self.name}: 'samples' has shape {samples.shape}; expected (time) or (word, time)"
+            )
+        if self._is_complex and samples.dtype.kind != "c":
+            raise FieldError(
+                f"{self.name}: 'samples' is {samples.dtype}, but qpsk and complex taps give "
+                "complex samples; expected complex64"
+            )
+        if not (np.abs(samples) < LARGEST).all():
+            wrong = samples[~(np.abs(samples) < LARGEST)][0]
+            raise FieldError(
+                f"{self.name}: 'samples' holds {wrong}; expected finite numbers below {LARGEST:g} V"
+            )
+        return samples
+
+    @staticmethod
+    def _chunks(length: int, at_once: int) -> Iterator[slice]:
+        """Slices that cover 0 ... length - 1."""
+        return (slice(at, min(at + at_once, length)) for at in range(0, length, at_once))
