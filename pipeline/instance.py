@@ -166,10 +166,10 @@ def _storer(port: Port, result_type: type[Any] | None) -> Callable[[Fields, Any]
 
     if len(checks) > 1:
         return store
-    # the common case without a loop
-    check, name = checks[0], checks[0].name
-    dtype, twin = check.dtype, check.twin
-    if twin is None:
+    # the common case without a loop; whatever is unusual goes the long way
+    (check,) = checks
+    name, dtype, twin, ndim = check.name, check.dtype, check.twin, check.ndim
+    if twin is None and check.tied:
         return store
 
     def store_one(fields: Fields, result: Any) -> None:
@@ -179,7 +179,7 @@ def _storer(port: Port, result_type: type[Any] | None) -> Callable[[Fields, Any]
                 value.__class__ is ndarray
                 and value.dtype is dtype
                 and value.flags.num & _READY == _C_CONTIGUOUS
-                and value.shape == fields[twin].shape
+                and (value.ndim == ndim if twin is None else value.shape == fields[twin].shape)
             ):
                 fields[name] = value
                 return
@@ -196,9 +196,10 @@ class _Check:
     """What one written field must be.
 
     twin   a field of the frame with the very same dims, so that one comparison does
+    tied   a dim has a fixed size, or the length of a dim of another field
     """
 
-    __slots__ = ("_links", "_ndim", "_tied", "_where", "dtype", "name", "twin", "wanted")
+    __slots__ = ("_links", "_where", "dtype", "name", "ndim", "tied", "twin", "wanted")
 
     def __init__(self, port: Port, place: int) -> None:
         self.name, self.wanted = port.writes[place]
@@ -215,8 +216,8 @@ class _Check:
             for axis, dim in enumerate(self.wanted.dims)
             if not dim.isdigit() and lengths[dim] != (self.name, axis)
         ]
-        self._ndim = len(self.wanted.dims)
-        self._tied = bool(self._links) or any(dim.isdigit() for dim in self.wanted.dims)
+        self.ndim = len(self.wanted.dims)
+        self.tied = bool(self._links) or any(dim.isdigit() for dim in self.wanted.dims)
 
     def __call__(self, fields: Fields, value: Any) -> Array:
         """The value, contiguous and read-only; FieldError where it is not what was declared."""
@@ -225,7 +226,7 @@ class _Check:
         if self.twin is not None:
             if value.shape != fields[self.twin].shape:
                 self._dims(fields, value)
-        elif self._tied or value.ndim != self._ndim:
+        elif self.tied or value.ndim != self.ndim:
             self._dims(fields, value)
         if value.flags.num & _READY != _C_CONTIGUOUS:
             if not value.flags.c_contiguous:

@@ -124,6 +124,7 @@ class Segment:
         self.latency = Meter()  # from birth to the sink at the end
         self.feedback = feedback
         self._seed = seed
+        self.blocked = False  # frames wait here for weights
         self._parked: deque[Frame] = deque()
         self._unparking = False
         self._instances: dict[str, list[Instance]] = {}  # stream -> one for each block
@@ -148,11 +149,6 @@ class Segment:
         """The sink at the end, if there is one."""
         block = self._shared.block if self._shared else None
         return block if isinstance(block, Sink) else None
-
-    @property
-    def parked(self) -> bool:
-        """Whether frames wait here for weights."""
-        return bool(self._parked)
 
     def push(self, frame: Frame) -> None:
         """Take one frame of any kind, in the order of its stream."""
@@ -352,6 +348,7 @@ class Segment:
                         "decision delay"
                     )
         self._parked.append(frame)
+        self.blocked = True
 
     def _unpark(self) -> None:
         if self._unparking or self.feedback is None:
@@ -364,3 +361,4 @@ class Segment:
             else:
                 self._control(frame)
         self._unparking = False
+        self.blocked = bool(self._parked)

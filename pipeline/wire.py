@@ -151,6 +151,8 @@ class Codec:
         self._pack = msgpack.Packer().pack
         self._marks: Mapping[str, Scalar] = {}
         self._packed_marks = b""
+        #: Stream, marks, name, dtype and shape of the last frame with one field, and its plan.
+        self._last: tuple[Any, ...] = ("", None, "", None, (), None)
 
     def is_large(self, frame: Frame) -> bool:
         """Whether the frame is a message of its own whose fields are parts of their own."""
@@ -167,47 +169,66 @@ class Codec:
 
         Raises FieldError where names, marks or sizes exceed what a frame may have.
         """
+        return self.pack(frame)[0]
+
+    def pack(self, frame: Frame) -> tuple[list[bytes | Array], int, bool]:
+        """The pieces of a frame, their length in bytes together, and whether it is large."""
+        kind, stream, seq, sample, born_ns, fields, marks = frame
+        # the common case: one field, like the last frame; comparing costs less than hashing
+        last_stream, last_marks, name, dtype, shape, plan = self._last
+        array = fields.get(name)
+        if (
+            array is None
+            or marks is not last_marks
+            or array.shape != shape
+            or array.dtype is not dtype
+            or stream != last_stream
+            or len(fields) != 1
+        ):
+            plan = self._look_up(frame)
+        text, length, crc, flags, size, even = plan
+        try:
+            head = _HEAD.pack(_PREFIX, kind, flags, seq, sample, born_ns, length, size)
+        except StructError:
+            raise FieldError(
+                f"frame of stream {stream!r} has seq {seq}, sample {sample}, "
+                f"born_ns {born_ns}; expected 64-bit integers, seq not negative"
+            ) from None
+        check = _CRC.pack(crc32(head, crc))
+        total = 48 + len(text) + size
+        if flags:
+            return [head + check + text, *fields.values()], total, True
+        if even:
+            return [head, check, text, *fields.values()], total, False
+        pieces: list[bytes | Array] = [head, check, text]
+        for array in fields.values():
+            pieces.append(array)
+            pieces.append(_PADDING[-array.nbytes % 16])
+        return pieces, total, False
+
+    def _look_up(self, frame: Frame) -> tuple[bytes, int, int, int, int, bool]:
+        """The plan of a frame, made now or remembered."""
         marks = frame.marks
         if not marks:
             packed_marks: bytes | None = None
         elif marks is self._marks:
             packed_marks = self._packed_marks
         else:  # by their bytes: True, 1 and 1.0 are equal keys
-            packed_marks = self._pack_marks(marks)
-            self._marks, self._packed_marks = marks, packed_marks
+            packed_marks = self._packed_marks = self._pack_marks(marks)
         fields = frame.fields
         key: list[Any] = [frame.stream, packed_marks]
         for name, array in fields.items():
-            key.append(name)
-            key.append(array.dtype)
-            key.append(array.shape)
-        whole_key = tuple(key)
-        plan = self._plans.get(whole_key)
+            key += name, array.dtype, array.shape
+        plan = self._plans.get(tuple(key))
         if plan is None:
             plan = self._plan(frame)
             if len(self._plans) >= CACHE_LIMIT:
                 self._plans.clear()
-            self._plans[whole_key] = plan
-        text, length, crc, flags, size, even = plan
-        try:
-            head = _HEAD.pack(
-                _PREFIX, frame.kind, flags, frame.seq, frame.sample, frame.born_ns, length, size
-            )
-        except StructError:
-            raise FieldError(
-                f"frame of stream {frame.stream!r} has seq {frame.seq}, sample {frame.sample}, "
-                f"born_ns {frame.born_ns}; expected 64-bit integers, seq not negative"
-            ) from None
-        check = _CRC.pack(crc32(head, crc))
-        if flags:
-            return [head + check + text, *fields.values()]
-        if even:
-            return [head, check, text, *fields.values()]
-        pieces: list[bytes | Array] = [head, check, text]
-        for array in fields.values():
-            pieces.append(array)
-            pieces.append(_PADDING[-array.nbytes % 16])
-        return pieces
+            self._plans[tuple(key)] = plan
+        self._marks = marks
+        if len(fields) == 1:
+            self._last = (frame.stream, marks, *key[2:], plan)
+        return plan
 
     def decode(self, part: bytes, parts: Sequence[Any] = ()) -> list[Frame]:
         """The frames of a message.

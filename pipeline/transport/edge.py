@@ -13,12 +13,12 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import zmq
 
 from pipeline.errors import FrameError
-from pipeline.frame import Frame, Kind
+from pipeline.frame import Array, Frame, Kind
 from pipeline.wire import PART_LIMIT, Codec
 
 WINDOW = 8 << 20  # bytes under way on a data edge
@@ -26,6 +26,7 @@ TAP_WINDOW = 64 << 10  # bytes under way on a tap: a slow reader should see new 
 SHARED_BELOW = 8 << 10  # smaller frames share messages while a backlog stands
 STALE_NS = 500_000  # a message that is being filled leaves after this time
 
+DATA = Kind.DATA
 _ACK = struct.Struct("<Q")
 Socket = zmq.Socket[bytes]
 
@@ -49,22 +50,18 @@ class Sender:
         self._lossless = lossless
         self._window = window
         self.frames = 0
-        self.bytes = 0
         self.dropped = 0
+        self.blocked = False  # frames wait for credit: the blocks before this edge must pause
         self._granted = 0  # bytes counted against the window so far
         self._wired = 0  # of them, bytes handed to the socket
         self._acked = 0
-        self._shared: list[bytes] = []
+        self._shared: list[bytes | Array] = []  # pieces of the message that is being filled
         self._shared_bytes = 0
         self._shared_since = 0
-        self._waiting: deque[Frame] = deque()
+        self._waiting: deque[_Packed] = deque()
+        self._as_they_are: set[str] = set()  # streams whose frames hold just what is carried
         self._closing = False
         self._closed = False
-
-    @property
-    def blocked(self) -> bool:
-        """Whether frames wait for credit, so that the blocks before it must pause."""
-        return self._lossless and bool(self._waiting)
 
     @property
     def settled(self) -> bool:
@@ -74,35 +71,51 @@ class Sender:
     @property
     def queue(self) -> int:
         """Bytes under way or waiting."""
-        return self._granted - self._acked + sum(frame.nbytes for frame in self._waiting)
+        return self._granted - self._acked + sum(packed.size for packed in self._waiting)
 
     def counts(self) -> dict[str, int]:
         """Numbers for the summary."""
         return {
-            "frames": self.frames, "bytes": self.bytes, "dropped": self.dropped,
+            "frames": self.frames, "bytes": self._granted, "dropped": self.dropped,
             "queue": self.queue,
         }  # fmt: skip
 
     def push(self, frame: Frame) -> None:
         """Send a frame, or keep it until there is credit."""
-        if self._carried is not None and frame.kind is Kind.DATA:
-            fields = frame.fields
-            frame = Frame(
-                frame.kind, frame.stream, frame.seq, frame.sample, frame.born_ns,
-                {name: fields[name] for name in self._carried}, frame.marks,
-            )  # fmt: skip
-        if self._waiting or not self._send(frame):
-            if not self._lossless and frame.kind is Kind.DATA:
-                self._replace(frame)
-            else:
-                self._waiting.append(frame)
+        if frame.stream not in self._as_they_are:
+            frame = self._project(frame)
+        pieces, size, large = self._codec.pack(frame)
+        granted = self._granted + size
+        if (
+            self._shared
+            and size < SHARED_BELOW
+            and granted - self._acked <= self._window
+            and self._shared_bytes + size <= PART_LIMIT
+            and not self._waiting
+        ):  # the common case under load, all in one place: one more frame for the message
+            self._shared += pieces
+            self._shared_bytes += size
+            self._granted = granted
+            self.frames += 1
+            return
+        if self._waiting or not self._send(pieces, size, large):
+            packed = _Packed(pieces, size, large, frame.stream if frame.kind is DATA else None)
+            if not self._lossless and frame.kind is DATA:
+                self._drop_waiting(frame.stream)
+            self._waiting.append(packed)
+            self.blocked = self._lossless
 
     def poll(self) -> None:
         """Read acknowledgements, send what has credit now, and let no message grow stale."""
         if self._acked != self._wired:
             self._read_acks()
-        while self._waiting and self._send(self._waiting[0]):
+        while self._waiting:
+            packed = self._waiting[0]
+            if not self._send(packed.pieces, packed.size, packed.large):
+                break
             self._waiting.popleft()
+        else:
+            self.blocked = False
         if self._shared and (
             self._acked == self._wired or time.monotonic_ns() - self._shared_since > STALE_NS
         ):
@@ -122,49 +135,59 @@ class Sender:
             self.socket.send(b"")
             self._closed = True
 
-    def _replace(self, frame: Frame) -> None:
+    def _project(self, frame: Frame) -> Frame:
+        """The frame with the fields that someone downstream reads, and no others."""
+        if frame.kind is not DATA or self._carried is None:
+            return frame
+        kind, stream, seq, sample, born_ns, fields, marks = frame
+        if len(fields) == len(self._carried):
+            self._as_they_are.add(stream)  # the frames of a stream all hold the same fields
+            return frame
+        kept = {name: fields[name] for name in self._carried}
+        return Frame(kind, stream, seq, sample, born_ns, kept, marks)
+
+    def _drop_waiting(self, stream: str) -> None:
         """Newest wins: drop the waiting data frame of this stream, if there is one."""
-        for place, old in enumerate(self._waiting):
-            if old.kind is Kind.DATA and old.stream == frame.stream:
+        for place, packed in enumerate(self._waiting):
+            if packed.data_of == stream:
                 del self._waiting[place]
                 self.dropped += 1
-                break
-        self._waiting.append(frame)
+                return
 
-    def _send(self, frame: Frame) -> bool:
+    def _send(self, pieces: list[bytes | Array], size: int, large: bool) -> bool:
         """Send one frame, unless its bytes exceed the window."""
         under_way = self._granted - self._acked
-        if under_way and under_way + frame.nbytes > self._window:
-            self._read_acks()
-            under_way = self._granted - self._acked
-            if under_way and under_way + frame.nbytes > self._window:
-                if self._shared:
-                    self._flush()
-                return False
-        pieces = self._codec.encode(frame)
-        if frame.nbytes > PART_LIMIT:
+        if under_way and under_way + size > self._window and not self._credit(size):
+            return False
+        if large:
             if self._shared:
                 self._flush()
-            size = self._send_parts(pieces)
+            self._send_parts(pieces)
             self._wired += size
+        elif size < SHARED_BELOW and (self._shared or self._backlog()):
+            if self._shared_bytes + size > PART_LIMIT:
+                self._flush()
+            if not self._shared:
+                self._shared_since = time.monotonic_ns()
+            self._shared += pieces
+            self._shared_bytes += size
         else:
-            part = b"".join(cast("list[bytes]", pieces))
-            size = len(part)
-            if size < SHARED_BELOW and (self._shared or self._backlog()):
-                if self._shared_bytes + size > PART_LIMIT:
-                    self._flush()
-                if not self._shared:
-                    self._shared_since = time.monotonic_ns()
-                self._shared.append(part)
-                self._shared_bytes += size
-            else:
-                if self._shared:
-                    self._flush()
-                self.socket.send(part)
-                self._wired += size
+            if self._shared:
+                self._flush()
+            self.socket.send(b"".join(cast("list[bytes]", pieces)))
+            self._wired += size
         self._granted += size
         self.frames += 1
-        self.bytes += size
+        return True
+
+    def _credit(self, size: int) -> bool:
+        """Whether acknowledgements that have come make room for `size` bytes."""
+        self._read_acks()
+        under_way = self._granted - self._acked
+        if under_way and under_way + size > self._window:
+            if self._shared:
+                self._flush()
+            return False
         return True
 
     def _backlog(self) -> bool:
@@ -173,19 +196,16 @@ class Sender:
             self._read_acks()
         return self._acked != self._wired
 
-    def _send_parts(self, pieces: Sequence[Any]) -> int:
+    def _send_parts(self, pieces: Sequence[Any]) -> None:
         head, *arrays = pieces
         last = len(arrays) - 1
-        size = len(head)
         self.socket.send(head, zmq.SNDMORE)
         for place, array in enumerate(arrays):
             # copied if small: libzmq then needs no call back into Python to release it
             self.socket.send(array, zmq.SNDMORE if place < last else 0, copy=array.nbytes < 4096)
-            size += array.nbytes
-        return size
 
     def _flush(self) -> None:
-        self.socket.send(self._shared[0] if len(self._shared) == 1 else b"".join(self._shared))
+        self.socket.send(b"".join(cast("list[bytes]", self._shared)))
         self._wired += self._shared_bytes
         self._shared.clear()
         self._shared_bytes = 0
@@ -196,6 +216,15 @@ class Sender:
                 (self._acked,) = _ACK.unpack(self.socket.recv(zmq.NOBLOCK))
         except zmq.Again:
             return
+
+
+class _Packed(NamedTuple):
+    """A frame that waits for credit."""
+
+    pieces: list[bytes | Array]
+    size: int
+    large: bool
+    data_of: str | None  # its stream, if it is a data frame
 
 
 class Receiver:

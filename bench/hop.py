@@ -1,0 +1,138 @@
+"""One hop of the runtime over ipc, beside a bare pyzmq pair, in one run.
+
+The hop is the two ends of an edge as workers use them: codec with CRC, credit in bytes,
+acknowledgements, sequence check, counters; small frames share messages unless told otherwise.
+`python -m bench.hop` prints medians and ratios over interleaved pairs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import zmq
+
+from bench import bare
+from pipeline.frame import Frame, Kind
+from pipeline.transport import edge
+from pipeline.transport.sockets import bind, connect, data_socket
+from pipeline.wire import CAP, Codec
+
+SIZES = {1 << 10: 200_000, 16 << 10: 50_000, 256 << 10: 8_000, 4 << 20: 500}  # bytes: frames
+
+
+def receive(endpoint: str) -> None:
+    """The receiving end: count what comes until the sender closes."""
+    socket = data_socket(zmq.Context(), CAP)
+    bind(socket, endpoint, None)
+    frames = 0
+
+    def take(frame: Frame) -> None:
+        nonlocal frames
+        frames += 1
+
+    receiver = edge.Receiver("s->k", socket, Codec(), take)
+    poller = zmq.Poller()
+    poller.register(socket, zmq.POLLIN)
+    while not receiver.ended:
+        if not receiver.pump() and not poller.poll(1):
+            receiver.ack()
+            poller.poll(100)
+    if receiver.lost or receiver.refused:
+        raise SystemExit(f"{receiver.lost} lost, {receiver.refused} refused")
+    poller.poll(1000)  # the sender closes first
+
+
+def rate(size: int, frames: int, *, shared: bool = True) -> float:
+    """Frames per second of one hop that carries `frames` payloads of `size` bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        endpoint = f"ipc://{folder}/hop"
+        peer = subprocess.Popen(
+            [sys.executable, "-m", "bench.hop", "--receive", endpoint],
+            cwd=Path(__file__).parent.parent,
+        )
+        socket = data_socket(zmq.Context(), CAP)
+        connect(socket, endpoint, None)
+        while not Path(endpoint.removeprefix("ipc://")).exists():
+            time.sleep(0.01)
+        time.sleep(0.1)
+        sender = edge.Sender("s->k", socket, Codec(), ("samples",))
+        kept = edge.SHARED_BELOW
+        edge.SHARED_BELOW = kept if shared else 0
+        poller = zmq.Poller()
+        poller.register(socket, zmq.POLLIN)
+        payload = np.zeros(size // 4, np.float32)
+        payload.flags.writeable = False
+        fields = {"samples": payload}
+        marks: MappingProxyType[str, int] = MappingProxyType({})
+        begin = time.perf_counter()
+        for seq in range(frames):
+            sender.push(Frame(Kind.DATA, "main", seq, seq, 0, fields, marks))
+            while sender.blocked:
+                poller.poll(100)
+                sender.poll()
+        sender.close()
+        while not sender.settled:
+            poller.poll(100)
+            sender.flush()
+        seconds = time.perf_counter() - begin
+        edge.SHARED_BELOW = kept
+        socket.send(b"")
+        if peer.wait(10):
+            raise SystemExit("the receiving end failed")
+        return frames / seconds
+
+
+def measure(pairs: int = 9) -> list[dict[str, float]]:
+    """Median rates and ratios for each size; every pair of runs is interleaved."""
+    rows = []
+    for size, frames in SIZES.items():
+        runs = [
+            (
+                rate(size, frames),
+                rate(size, frames, shared=False),
+                bare.rate(size, frames),
+                bare.rate(size, frames, parts=1),
+            )
+            for _ in range(pairs)
+        ]
+        hop, unshared, two, one = (statistics.median(column) for column in zip(*runs, strict=True))
+        rows.append(
+            {
+                "bytes": size, "hop": hop, "unshared": unshared, "bare2": two, "bare1": one,
+                "to_bare2": statistics.median(r[0] / r[2] for r in runs),
+                "to_bare1": statistics.median(r[0] / r[3] for r in runs),
+                "unshared_to_bare2": statistics.median(r[1] / r[2] for r in runs),
+                "to_unshared": statistics.median(r[0] / r[1] for r in runs),
+            }
+        )  # fmt: skip
+    return rows
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--receive", metavar="ENDPOINT", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.receive:
+        receive(arguments.receive)
+        return
+    print("bytes     hop/s    unshared/s  bare 2 parts/s  1 part/s   hop:bare2  hop:bare1  unshared:bare2  hop:unshared")
+    for row in measure(arguments.pairs):
+        print(
+            f"{row['bytes']:>8} {row['hop']:>9.0f} {row['unshared']:>12.0f} {row['bare2']:>14.0f} "
+            f"{row['bare1']:>10.0f} {row['to_bare2']:>10.2f} {row['to_bare1']:>10.2f} "
+            f"{row['unshared_to_bare2']:>14.2f} {row['to_unshared']:>13.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
