@@ -21,16 +21,17 @@ import zmq
 
 from bench import bare
 from pipeline.frame import Frame, Kind
+from pipeline.limits import FRAME_CAP
 from pipeline.transport import edge
 from pipeline.transport.sockets import bind, connect, data_socket
-from pipeline.wire import CAP, Codec
+from pipeline.wire import Codec
 
 SIZES = {1 << 10: 200_000, 16 << 10: 50_000, 256 << 10: 8_000, 4 << 20: 500}  # bytes: frames
 
 
 def receive(endpoint: str) -> None:
     """The receiving end: count what comes until the sender closes."""
-    socket = data_socket(zmq.Context(), CAP)
+    socket = data_socket(zmq.Context(), FRAME_CAP)
     bind(socket, endpoint, None)
     frames = 0
 
@@ -58,7 +59,7 @@ def rate(size: int, frames: int, *, shared: bool = True) -> float:
             [sys.executable, "-m", "bench.hop", "--receive", endpoint],
             cwd=Path(__file__).parent.parent,
         )
-        socket = data_socket(zmq.Context(), CAP)
+        socket = data_socket(zmq.Context(), FRAME_CAP)
         connect(socket, endpoint, None)
         while not Path(endpoint.removeprefix("ipc://")).exists():
             time.sleep(0.01)
@@ -125,7 +126,9 @@ def main() -> None:
     if arguments.receive:
         receive(arguments.receive)
         return
-    print("bytes     hop/s    unshared/s  bare 2 parts/s  1 part/s   hop:bare2  hop:bare1  unshared:bare2  hop:unshared")
+    print(
+        "bytes     hop/s    unshared/s  bare 2 parts/s  1 part/s   hop:bare2  hop:bare1  unshared:bare2  hop:unshared"
+    )
     for row in measure(arguments.pairs):
         print(
             f"{row['bytes']:>8} {row['hop']:>9.0f} {row['unshared']:>12.0f} {row['bare2']:>14.0f} "

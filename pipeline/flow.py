@@ -40,6 +40,7 @@ from pipeline.flow_parts import (
     put_place,
     short,
 )
+from pipeline.limits import FRAME_CAP, WINDOW
 from pipeline.settings import BareWord, parse_setting, parse_worker, takes_text
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ class Flow:
         self.blocks: dict[str, BlockSpec] = {}
         self.edges: list[Edge] = []
         self.workers: dict[str, tuple[str, ...]] = {}
+        self.window = WINDOW
+        self.frame_cap = FRAME_CAP
         self.path: Path | None = None
         self._origin = ""  # the file, as errors call it
         self._lines: dict[toml_lines.Path, int] = {}
@@ -109,12 +112,17 @@ class Flow:
     def to_dict(self) -> dict[str, Any]:
         """The flow as TOML and JSON can hold it; `from_dict` makes an equal flow."""
         paths = {kind: edge_paths(e for e in self.edges if e.kind == kind) for kind in KINDS}
+        edges: dict[str, Any] = {kind: of_kind for kind, of_kind in paths.items() if of_kind}
+        if self.window != WINDOW:
+            edges["window"] = self.window
+        if self.frame_cap != FRAME_CAP:
+            edges["frame_cap"] = self.frame_cap
         table = {
             "name": self.name,
             "doc": self.doc,
             "seed": self.seed,
             "blocks": {name: spec.to_dict() for name, spec in self.blocks.items()},
-            "edges": {kind: of_kind for kind, of_kind in paths.items() if of_kind},
+            "edges": edges,
             "workers": {name: list(blocks) for name, blocks in self.workers.items()},
         }
         return {key: value for key, value in table.items() if value or key in ("name", "seed")}

@@ -16,6 +16,8 @@ from pipeline.flow_parts import ARROWS, KINDS, short
 if TYPE_CHECKING:
     from pipeline.flow import Flow
 
+#: Sizes that hold for all edges, in bytes.
+EDGE_LIMITS = ("window", "frame_cap")
 _KEYS = ("name", "doc", "seed", "blocks", "edges", "workers")
 
 
@@ -111,7 +113,15 @@ def check_keys(
 
 
 def _edges(flow: Flow, table: Mapping[str, Any]) -> None:
-    check_keys(flow, table, ("edges",), KINDS)
+    check_keys(flow, table, ("edges",), (*KINDS, *EDGE_LIMITS))
+    for key in EDGE_LIMITS:
+        value = table.get(key, getattr(flow, key))
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise FlowError(
+                f"{flow.where('edges', key)}: {key} = {short(value)}, but it must be a whole "
+                "number of bytes, at least 1"
+            )
+        setattr(flow, key, value)
     for kind in KINDS:
         items, arrow = table.get(kind, []), ARROWS[kind]
         if not isinstance(items, list):

@@ -48,15 +48,15 @@ import numpy as np
 
 from pipeline.errors import FieldError, FrameError
 from pipeline.frame import DTYPES, Array, Frame, Kind, Scalar
+from pipeline.limits import FRAME_CAP
 
 __all__ = [
-    "CAP", "CHECKS", "DESCRIPTION_LIMIT", "DIMS_LIMIT", "FIELDS_LIMIT", "FRAMES_LIMIT",
+    "CHECKS", "DESCRIPTION_LIMIT", "DIMS_LIMIT", "FIELDS_LIMIT", "FRAMES_LIMIT",
     "PART_LIMIT", "PROTOCOL", "Codec",
 ]  # fmt: skip
 
 PROTOCOL = 1
 PART_LIMIT = 64 << 10  # bytes in the fields of a frame that is one part
-CAP = 64 << 20  # bytes in the buffers of a frame, by default
 DESCRIPTION_LIMIT = 4 << 10  # bytes
 FIELDS_LIMIT = 64  # per frame
 DIMS_LIMIT = 4  # per field
@@ -142,7 +142,7 @@ class Codec:
     cap     bytes that the buffers of one frame may take, padding included
     """
 
-    def __init__(self, cap: int = CAP) -> None:
+    def __init__(self, cap: int = FRAME_CAP) -> None:
         if cap < 1:
             raise ValueError(f"cap = {cap} bytes, but a frame needs at least 1")
         self.cap = cap

@@ -1,0 +1,1 @@
+"""What happens to symbols on their way to the receiver."""

@@ -1,0 +1,1 @@
+"""What comes between the antenna and the detector."""

@@ -1,0 +1,1 @@
+"""Where branches end: counting, recording, nothing."""

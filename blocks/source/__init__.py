@@ -1,0 +1,1 @@
+"""Where streams start: simulators and recordings."""

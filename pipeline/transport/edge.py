@@ -19,9 +19,9 @@ import zmq
 
 from pipeline.errors import FrameError
 from pipeline.frame import Array, Frame, Kind
+from pipeline.limits import WINDOW
 from pipeline.wire import PART_LIMIT, Codec
 
-WINDOW = 8 << 20  # bytes under way on a data edge
 TAP_WINDOW = 64 << 10  # bytes under way on a tap: a slow reader should see new frames
 SHARED_BELOW = 8 << 10  # smaller frames share messages while a backlog stands
 STALE_NS = 500_000  # a message that is being filled leaves after this time

@@ -404,3 +404,18 @@ def test_a_worker_that_cannot_be_read_is_refused(text):
         parse_worker(text)
     with pytest.raises(FlowError, match=r"worker name 'R x' must be"):
         Flow("toy").assign("R x", ["a"])
+
+
+def test_sizes_of_the_edges_are_read_kept_and_checked():
+    flow = Flow.from_toml(edited("[edges]\n", "[edges]\nwindow = 4096\nframe_cap = 65536\n"))
+    assert (flow.window, flow.frame_cap) == (4096, 65536)
+    again = Flow.from_dict(flow.to_dict())
+    assert (again.window, again.frame_cap) == (4096, 65536)
+    assert "window" not in Flow.from_toml(FLOW).to_dict()["edges"]
+
+
+@pytest.mark.parametrize("value", ["0", "true", '"8 MiB"', "1.5"])
+def test_a_size_of_the_edges_that_is_no_number_of_bytes_is_refused(value):
+    text = edited("[edges]\n", f"[edges]\nwindow = {value}\n")
+    with pytest.raises(FlowError, match=r"toy\.toml:23: window = .* whole number of bytes"):
+        Flow.from_toml(text, "toy.toml")

@@ -18,6 +18,7 @@ from hypothesis.extra import numpy as hnp
 from pipeline import wire
 from pipeline.errors import FieldError, FrameError
 from pipeline.frame import DTYPES, Frame, Kind, StreamInfo, as_field
+from pipeline.limits import FRAME_CAP
 from pipeline.weights import Weights
 from pipeline.wire import CHECKS, PART_LIMIT, PROTOCOL, Codec
 
@@ -73,7 +74,7 @@ def described(
     return head + crc + text + bytes(-len(text) % 16) + buffers
 
 
-def refusal(part: bytes, *parts: bytes, cap: int = wire.CAP) -> tuple[str, str]:
+def refusal(part: bytes, *parts: bytes, cap: int = FRAME_CAP) -> tuple[str, str]:
     with pytest.raises(FrameError) as caught:
         Codec(cap).decode(part, parts)
     assert caught.value.check in CHECKS
