@@ -1,0 +1,93 @@
+"""What the runtime promises as a whole, on short runs of ready flows in real workers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.flow import Flow
+from pipeline.roots import Limits
+from pipeline.supervisor import Supervisor
+
+TAPS = [1.0, 0.61, 0.37, 0.22]
+
+
+def results(flow: Flow, runs, frames: int = 0) -> dict:
+    outcome = Supervisor(flow.check(), limits=Limits(frames=frames), runs=runs).run()
+    assert (outcome.code, outcome.errors) == (0, [])
+    assert all(edge["lost"] == 0 for edge in outcome.summary["edges"].values())
+    return outcome.summary["results"]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    flow = Flow.load("isi_viterbi")
+    flow.seed = 3
+    flow.set("symbols.rate", 0.0)
+    return results(flow, tmp_path_factory.mktemp("runs"), frames=100)
+
+
+@pytest.mark.parametrize(
+    "split",
+    [
+        {"rx": ["detector"]},
+        {
+            name: [block]
+            for name, block in zip("abcd", ("symbols", "channel", "detector", "errors"))
+        },
+        {"ends": ["symbols", "errors"], "middle": ["channel", "detector"]},
+    ],
+    ids=["detector apart", "every block apart", "both ends together"],
+)
+def test_results_do_not_depend_on_the_split_into_workers(alone, split, tmp_path):
+    flow = Flow.load("isi_viterbi")
+    flow.seed = 3
+    flow.set("symbols.rate", 0.0)
+    for worker, blocks in split.items():
+        flow.assign(worker, blocks)
+    assert results(flow, tmp_path, frames=100) == alone
+    assert alone["errors"]["symbols"] == 100_000
+
+
+def test_a_recording_replays_to_the_same_decisions(tmp_path):
+    first = Flow("first", seed=5)
+    first.add("symbols", "source.random_symbols", frames=20, length=777)
+    first.add("channel", "channel.isi", taps=TAPS, snr_db=4.0)
+    first.add("kept", "sink.recording", path=str(tmp_path / "samples"))
+    first.add("detector", "detector.viterbi", taps=TAPS)
+    decided = {"samples": "symbols"}
+    first.add("decisions", "sink.recording", path=str(tmp_path / "live"), reads=decided)
+    first.connect("symbols -> channel -> kept")
+    first.connect("channel -> detector -> decisions")
+    first.assign("disk", ["kept"])
+    results(first, tmp_path)
+
+    again = Flow("again")
+    again.add("samples", "source.recording", path=str(tmp_path / "samples.sigmf-meta"), length=256)
+    again.add("detector", "detector.viterbi", taps=TAPS)
+    again.add("decisions", "sink.recording", path=str(tmp_path / "replayed"), reads=decided)
+    again.connect("samples -> detector -> decisions")
+    results(again, tmp_path)
+
+    live = np.fromfile(tmp_path / "live.sigmf-data", np.int8)
+    assert live.size == 20 * 777
+    np.testing.assert_array_equal(np.fromfile(tmp_path / "replayed.sigmf-data", np.int8), live)
+
+
+def test_branches_in_other_workers_see_the_same_frames(tmp_path):
+    flow = Flow("fork", seed=1)
+    flow.add("symbols", "source.random_symbols", frames=30)
+    flow.add("channel", "channel.isi", taps=TAPS, snr_db=6.0)
+    flow.connect("symbols -> channel")
+    for name in ("viterbi", "sum_product"):
+        noise = {"noise_var": 10**-0.6} if name == "sum_product" else {}
+        flow.add(name, f"detector.{name}", taps=TAPS, **noise)
+        flow.add(f"{name}_errors", "sink.error_rate")
+        flow.connect(f"channel -> {name} -> {name}_errors")
+    fused = results(flow, tmp_path)
+    flow.assign("map", ["sum_product"])
+    flow.assign("count", ["viterbi_errors", "sum_product_errors"])
+    assert results(flow, tmp_path) == fused
+    # the symbol-wise MAP detector makes no more errors than the best sequence, up to chance
+    map_errors = fused["sum_product_errors"]["errors"]
+    assert map_errors <= fused["viterbi_errors"]["errors"] + 3 * map_errors**0.5
