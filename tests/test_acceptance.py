@@ -33,7 +33,9 @@ def alone(tmp_path_factory):
         {"rx": ["detector"]},
         {
             name: [block]
-            for name, block in zip("abcd", ("symbols", "channel", "detector", "errors"))
+            for name, block in zip(
+                "abcd", ("symbols", "channel", "detector", "errors"), strict=True
+            )
         },
         {"ends": ["symbols", "errors"], "middle": ["channel", "detector"]},
     ],
