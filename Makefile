@@ -1,7 +1,7 @@
 # make setup    .venv with everything; demo, test, bench, lint and fuzz call it
 # make demo     a stream of symbols through a channel into a Viterbi receiver, about 20 s
 # make test     the tests, doctests included
-# make bench    throughput and latency, side by side with peers
+# make bench    throughput and latency, side by side with peers; writes bench/RESULTS.md
 # make lint     ruff and mypy
 # make fuzz     900 000 damaged messages into the wire codec
 # make clean    remove caches and builds; .venv, runs/ and models/ stay
@@ -31,13 +31,15 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 demo: setup
-	$(BIN)/kalvit run isi_viterbi --seconds 20
+	$(BIN)/kalvit run isi_viterbi --worker rx=detector --seconds 20 \
+		--set symbols.frames=0 --set symbols.rate=500
 
 test: setup
 	$(BIN)/python -m pytest
 
 bench: setup
-	$(BIN)/python -m pytest bench --override-ini addopts='--import-mode=importlib -q' --benchmark-only
+	$(BIN)/python -m pytest bench --override-ini addopts='--import-mode=importlib -q' \
+		--benchmark-only --benchmark-columns=median,iqr,rounds --results bench/RESULTS.md
 
 lint: setup
 	$(BIN)/python -m ruff check .

@@ -27,16 +27,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, dataclass_transform, get_type_hints
+from typing import Any, ClassVar, dataclass_transform
 
 import numpy as np
-from pydantic.fields import FieldInfo
 
 from pipeline.draws import RandomStream
-from pipeline.errors import ParameterError
-from pipeline.frame import Array, FrameInfo, Scalar, StreamInfo
-from pipeline.params import ParamSet, param
-from pipeline.signature import Field, FieldSpec, FieldType, Signature, settle, signature_of
+from pipeline.errors import ConnectError, ParameterError
+from pipeline.frame import Array, FrameInfo, Gap, Scalar, StreamInfo
+from pipeline.params import Declared, ParamSet, param
+from pipeline.signature import (
+    Field,
+    FieldSpec,
+    FieldType,
+    Signature,
+    hints_of,
+    settle,
+    signature_of,
+)
 from pipeline.weights import Weights
 
 __all__ = [
@@ -71,17 +78,25 @@ class Block:
     name: ClassVar[str] = ""
     #: Classes made so far by catalogue name, for blocks that come from a user's own file.
     registry: ClassVar[dict[str, type[Block]]] = {}
-    _declared: ClassVar[dict[str, FieldInfo]] = {}
+    _declared: ClassVar[dict[str, Declared]] = {}
 
     context: Context = Context()
 
     def __init_subclass__(cls, *, name: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._declared = dict(cls._declared)
-        for key in inspect.get_annotations(cls):
-            if isinstance(info := cls.__dict__.get(key), FieldInfo):
-                cls._declared[key] = info
+        inherited, own = cls._declared, inspect.get_annotations(cls)
+        cls._declared = dict(inherited)
+        for key, value in list(vars(cls).items()):
+            if isinstance(value, Declared):
+                if key not in own:
+                    raise TypeError(f"{cls.__name__}: write the type of the parameter {key!r}")
                 delattr(cls, key)
+                if hasattr(cls, key):
+                    raise TypeError(f"{cls.__name__}: {key!r} is no name for a parameter: all "
+                                    "blocks have an attribute of this name")  # fmt: skip
+                cls._declared[key] = value
+            elif key in inherited:
+                raise TypeError(f"{cls.__name__}: {key!r} is a parameter; declare it by param()")
         cls.name = name or cls.name
         if name:
             Block.registry[name] = cls
@@ -102,7 +117,7 @@ class Block:
     @cache
     def params(cls) -> ParamSet:
         """The declared parameters."""
-        hints = get_type_hints(cls)
+        hints = hints_of(cls, cls.name or cls.__name__)
         declared = {key: (hints[key], info) for key, info in cls._declared.items()}
         return ParamSet(cls.__name__, declared)
 
@@ -110,8 +125,11 @@ class Block:
     @cache
     def signature(cls) -> Signature:
         """The fields that `process` reads and writes."""
-        process: Callable[..., Any] = cls.process  # type: ignore[attr-defined]
-        return signature_of(process, cls.name or cls.__name__)
+        process: Callable[..., Any] | None = getattr(cls, "process", None)
+        owner = cls.name or cls.__name__
+        if process is None:
+            raise ConnectError(f"{owner}: {cls.__name__} has no method `process`")
+        return signature_of(process, owner)
 
     def values(self) -> dict[str, Any]:
         """Parameter values; `type(block)(**block.values())` makes an equal block."""
@@ -158,12 +176,6 @@ class Block:
     def takes_weights(cls) -> bool:
         """Whether this class fills in `take`."""
         return cls.take is not Block.take
-
-
-class Gap(NamedTuple):
-    """What a source returns in place of fields when it lost samples."""
-
-    samples: int
 
 
 class Source(Block):

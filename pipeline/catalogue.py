@@ -42,7 +42,7 @@ def find(name: str) -> type[Block]:
     else:
         hint = did_you_mean(name, names())
         if not hint:
-            hint = "; `kalvit list blocks` lists them"
+            hint = "; `kalvit list blocks` lists them, and --blocks FILE loads your own"
         if _catalogue()[2]:
             hint += f" (left out: {_catalogue()[2][0]})"
         raise FlowError(f"no block named {name!r}{hint}")

@@ -64,11 +64,11 @@ class _Check:
         flow, at = self.flow, ("blocks", spec.name)
         try:
             cls = catalogue.find(spec.use)
-            signature = cls.signature()
+            signature, parameters = cls.signature(), cls.params().names
         except KalvitError as error:
             put_place(error, flow.where(*at, "use"))
             raise
-        clash = next((name for name in RESERVED if name in cls.params().names), None)
+        clash = next((name for name in RESERVED if name in parameters), None)
         if clash is not None:
             raise ParameterError(
                 f"{flow.where(*at)}: {spec.use} has a parameter {clash!r}, a key that flow files "

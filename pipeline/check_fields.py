@@ -9,7 +9,7 @@ from typing import NoReturn
 from pipeline.block import Block, Reframe, writes_of
 from pipeline.errors import ConnectError, KalvitError, did_you_mean
 from pipeline.flow import Flow
-from pipeline.flow_parts import BlockSpec, put_place
+from pipeline.flow_parts import BlockSpec
 from pipeline.plan import TRUTH_READERS, Planned
 from pipeline.signature import FieldSpec, FieldType, MismatchError, bind
 
@@ -170,7 +170,8 @@ class _Fields:
             groups = bind((declared[argument], kind) for argument, kind in types.items())
             written = writes_of(block, types, groups)
         except KalvitError as error:
-            put_place(error, f"{where}: {called}")
+            said = str(error).removeprefix(f"{block.name}: ")
+            error.args = (f"{where}: {called}: {said}",)
             raise
         writes: dict[str, FieldSpec] = {}
         for name, kind in written.items():

@@ -6,7 +6,9 @@ Workers say `hello`, `ready`, `status`, `failed` and `done`; the supervisor says
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgpack
@@ -14,13 +16,12 @@ import zmq
 
 from pipeline.errors import RunError
 
-MESSAGE_LIMIT = 16 << 20  # bytes; results of sinks travel in one message
 ANSWER_MS = 2000
 
 
 def pack(message: Mapping[str, Any]) -> bytes:
-    """A message as bytes."""
-    packed: bytes = msgpack.packb(_plain(message))
+    """A message as bytes. What a sink reports may be odd; the line must carry it all the same."""
+    packed: bytes = msgpack.packb(plain(message), unicode_errors="backslashreplace")
     return packed
 
 
@@ -35,18 +36,28 @@ def unpack(data: bytes) -> dict[str, Any]:
     return message
 
 
-def _plain(value: Any) -> Any:
-    """Plain Python values, so that a sink may report numpy numbers, tuples and paths."""
+def plain(value: Any) -> Any:
+    """Values that msgpack and JSON both carry, so that a sink may report numpy numbers and paths.
+
+    A number that is not finite becomes None, what has no counterpart its text.
+
+    >>> plain({"rate": float("nan"), "ci95": (0, 1), 5: b"x"})
+    {'rate': None, 'ci95': [0, 1], 5: "b'x'"}
+    """
+    if value is None or isinstance(value, (bool, str)):
+        return value
     if isinstance(value, Mapping):
         return {
-            key if isinstance(key, (str, int)) else str(key): _plain(item)
+            key if isinstance(key, (str, int)) else str(key): plain(item)
             for key, item in value.items()
         }
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    if value is None or isinstance(value, (bool, int, float, str, bytes)):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, int) and -(1 << 63) <= value < 1 << 64:
         return value
     return str(value)
 
@@ -77,8 +88,12 @@ class WorkerLink:
                 return message
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Send a message."""
-        self.socket.send(pack(message))
+        """Send a message; a status is left out where the supervisor does not read, halted maybe."""
+        if message["verb"] == "status":
+            with suppress(zmq.Again):
+                self.socket.send(pack(message), zmq.NOBLOCK)
+        else:
+            self.socket.send(pack(message))
 
 
 def ask(endpoint: str, message: Mapping[str, Any]) -> dict[str, Any]:

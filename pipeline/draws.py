@@ -53,6 +53,8 @@ class RandomStream:
         if chunk != self._chunk:
             # Philox is counter-based: the upper counter word selects the chunk.
             bits = np.random.Philox(key=self._key, counter=[0, 0, 0, chunk])
-            self._values = self._draw(np.random.Generator(bits), CHUNK)
-            self._chunk = chunk
+            values = self._draw(np.random.Generator(bits), CHUNK)
+            if len(values) != CHUNK:
+                raise ValueError(f"a draw gave {len(values)} values, but {CHUNK} are drawn at once")
+            self._values, self._chunk = values, chunk
         return self._values

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 #: Sizes that hold for all edges, in bytes.
 EDGE_LIMITS = ("window", "frame_cap")
+_TOML_HINTS = {
+    "invalid value": "; a text needs quotes, and a number a digit before and after its point",
+    "illegal character '\\n'": "; a text ends with its quote, on the line where it begins",
+}
 _KEYS = ("name", "doc", "seed", "blocks", "edges", "workers")
 
 
@@ -64,7 +68,8 @@ def parse(text: str, where: str) -> dict[str, Any]:
         said, _, place = str(error).partition(" (at ")
         found = re.match(r"line (\d+)", place)
         line = int(found.group(1)) if found else max(1, len(text.splitlines()))
-        raise FlowError(f"{where}:{line}: no TOML: {said[:1].lower()}{said[1:]}") from None
+        said = said[:1].lower() + said[1:]
+        raise FlowError(f"{where}:{line}: no TOML: {said}{_TOML_HINTS.get(said, '')}") from None
     except RecursionError:
         raise FlowError(f"{where}: lists or tables are nested too deep") from None
 

@@ -77,6 +77,12 @@ class FrameInfo(NamedTuple):
     marks: Mapping[str, Scalar] = MappingProxyType({})
 
 
+class Gap(NamedTuple):
+    """What a source returns in place of fields when it lost samples."""
+
+    samples: int
+
+
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
     """Description of a stream, carried by its `start` frame: time = epoch + sample / rate_hz."""
@@ -102,14 +108,15 @@ class StreamInfo:
 def as_field(array: object, what: str = "array") -> Array:
     """`array` as a field: C-contiguous, little-endian, read-only, of an allowed dtype.
 
-    Arrays that already are one come back as they are, marked read-only; others are copied.
-    Raises FieldError for anything that is no array of an allowed dtype.
+    A read-only array that already is one comes back as it is; others are copied, so that the
+    caller may go on writing to them. Raises FieldError for anything that is no array of an
+    allowed dtype.
     """
     if not isinstance(array, np.ndarray):
         raise FieldError(f"{what} is a {type(array).__name__}; expected a numpy array")
     if array.dtype.name not in DTYPES:
         raise FieldError(f"{what} has dtype {array.dtype}; expected one of {', '.join(DTYPES)}")
-    if not array.dtype.isnative or not array.flags.c_contiguous:
+    if array.flags.writeable or not array.dtype.isnative or not array.flags.c_contiguous:
         array = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
-    array.flags.writeable = False
-    return array
+        array.flags.writeable = False
+    return np.asarray(array)  # of the class ndarray itself

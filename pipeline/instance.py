@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.block import Block, Context, make, writes_of
+from pipeline.block import Block, Context, Reframe, make, writes_of
 from pipeline.errors import FieldError, KalvitError
 from pipeline.frame import Array, Frame, FrameInfo, Kind
 from pipeline.signature import FieldType, bind, check_array
@@ -73,8 +73,8 @@ class Instance:
     def finish(self) -> list[Frame]:
         """Answer the frames still held; afterwards none is."""
         rest = self.block.finish()
-        if not self.delayed:
-            return []
+        if not self.delayed and not isinstance(rest, list):
+            return []  # of a sink
         answers = self._complete(rest)
         if self._held:
             raise FieldError(
@@ -87,12 +87,18 @@ class Instance:
         """Forget the past, as after a gap."""
         self.block.start()
 
-    def holds(self, seq: int) -> bool:
-        """Whether the frame with this number is still unanswered."""
-        return any(frame.seq == seq for frame in self._held)
+    @property
+    def held(self) -> list[int]:
+        """Numbers of the frames that are still unanswered."""
+        return [frame.seq for frame in self._held]
 
-    def _complete(self, results: Iterable[Any]) -> list[Frame]:
+    def _complete(self, results: Any) -> list[Frame]:
         answers = []
+        if results.__class__ is not list:
+            name = getattr(self.block.signature().result, "__name__", "")
+            raise FieldError(
+                f"{self.port.name} returned a {type(results).__name__}, not a list of {name}"
+            )
         for result in results:
             if not self._held:
                 raise FieldError(f"{self.port.name} answered more frames than it was given")
@@ -223,6 +229,7 @@ class _Check:
         """The value, contiguous and read-only; FieldError where it is not what was declared."""
         if value.__class__ is not ndarray or value.dtype != self.dtype:
             check_array(self._where, self.name, value, self.wanted)
+            value = np.asarray(value, self.dtype)  # of another class, or big-endian
         if self.twin is not None:
             if value.shape != fields[self.twin].shape:
                 self._dims(fields, value)
@@ -289,6 +296,8 @@ def _port_for(
     block: Block, fields: Mapping[str, Array], time: str
 ) -> tuple[Port, tuple[str, list[int]] | None]:
     """A port for frames such as this one, and the field and axes that count its clock."""
+    if isinstance(block, Reframe):
+        raise KalvitError(f"{block.name} cuts frames anew; call its process instead")
     signature = block.signature()
     given: dict[str, FieldType] = {}
     clock = None

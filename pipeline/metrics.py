@@ -92,10 +92,12 @@ def summary(
     seed: int,
     seconds: float,
     workers: Mapping[str, Mapping[str, Any]],
+    order: Iterable[str],
     edges: Iterable[tuple[str, str, bool]],
 ) -> dict[str, Any]:
     """The summary of a run (DESIGN 8), from the last snapshot of each worker.
 
+    order    names of all blocks, as the summary should have them
     edges    (source, target, whether it stays within one worker) of every data and tap edge
     """
     blocks: dict[str, Any] = {}
@@ -120,6 +122,11 @@ def summary(
                 merged[key] = max(merged.get(key, 0), value)
         models.update(snapshot.get("models", {}))
         results.update(snapshot.get("results", {}))
+    ordered = list(order)
+    blocks, models, results = (
+        {name: table[name] for name in ordered if name in table}
+        for table in (blocks, models, results)
+    )
     flat: dict[str, dict[str, int]] = {}
     for source, target, inside in edges:
         name = f"{source}->{target}"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 from pipeline.block import Context, Gap, Source, make
-from pipeline.errors import RunError
+from pipeline.errors import FieldError, RunError
 from pipeline.frame import Frame, Scalar
 from pipeline.instance import Fields, Instance
 from pipeline.metrics import Meter
@@ -22,6 +23,8 @@ from pipeline.transport.edge import Receiver, Sender
 now_ns = time.monotonic_ns
 
 NO_MARKS: Mapping[str, Scalar] = MappingProxyType({})  # one for all frames: edges remember it
+SLOW_NS = 2_000_000  # frames handed on together should take no longer
+MOST_FRAMES = 1024  # in a message; a message of the smallest frames has some 700
 WAIT_MS = 100  # a worker with nothing to do looks around this often
 
 #: What can hold a root up: an edge without credit, a block that waits for weights.
@@ -51,14 +54,19 @@ class SourceRoot:
         self.outs: list[Out] = []
         self.branches: list[Branch] = []
         self.meter = Meter()
-        self.done = False
         self.frames = 0
+        self._ended = False
         self._seed, self._limits = seed, limits
         self._streams: list[tuple[Source, Instance, Numbering]] = []
         self._turn = 0
         self._interval_ns = 0.0
         self._next_ns = 0.0
         self._stop_ns = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether all streams have ended and all that they sent has been processed."""
+        return self._ended and not _blocked(self.branches)
 
     def start(self) -> None:
         """Open every stream."""
@@ -68,19 +76,24 @@ class SourceRoot:
         clock = clock_of(self.port.writes)
         for stream in self._guard("", 0, template.streams):
             context = Context(self.planned.name, stream, self._seed)
-            block = make(self.planned.cls, template.values(), context)
+            making = partial(make, self.planned.cls, template.values(), context)
+            block = self._guard(stream, 0, making)
             instance = self._guard(stream, 0, partial(Instance, block, self.port))
             if isinstance(block, Source):
                 info = self._guard(stream, 0, block.describe)
                 numbering = Numbering(stream, info, clock)
                 self._streams.append((block, instance, numbering))
                 self._push(numbering.start())
-                rate = block.rate
-                self._interval_ns = 1e9 / rate / max(len(template.streams()), 1) if rate else 0.0
-        self.done = not self._streams
+        self._pace()
         self._next_ns = float(now_ns())
         if self._limits.seconds:
             self._stop_ns = now_ns() + int(self._limits.seconds * 1e9)
+
+    def _pace(self) -> None:
+        """Let each stream that is open have its rate."""
+        self._ended = not self._streams
+        rates = [block.rate for block, _, _ in self._streams]
+        self._interval_ns = 1e9 / sum(rates) if all(rates) and rates else 0.0
 
     def stop(self) -> None:
         """Close every stream that is still open."""
@@ -90,7 +103,8 @@ class SourceRoot:
     def close(self) -> None:
         """Release what the streams have open, without a word to anyone."""
         for block, _, _ in self._streams:
-            block.close()
+            with suppress(Exception):  # there is an error already that says more
+                block.close()
         self._streams.clear()
 
     @property
@@ -98,7 +112,7 @@ class SourceRoot:
         """Data frames still to come, if that is known."""
         left: list[int] = []
         for block, _, numbering in self._streams:
-            known = block.frames_left()
+            known = self._guard(numbering.stream, numbering.seq, block.frames_left)
             if self._limits.frames:
                 rest = self._limits.frames - numbering.frames
                 known = rest if known is None else min(known, rest)
@@ -108,15 +122,17 @@ class SourceRoot:
         return sum(left)
 
     def wait_ms(self) -> int:
-        """Time until the next frame is due."""
-        if self.done or not self._interval_ns:
+        """Time until the next frame, or the end, is due."""
+        if self._ended or _blocked(self.branches):
             return WAIT_MS
-        return max(0, min(WAIT_MS, int((self._next_ns - now_ns()) / 1e6)))
+        due = [at for at in (self._interval_ns and self._next_ns, self._stop_ns) if at]
+        left = (min(due) - now_ns()) / 1e6 if due else WAIT_MS
+        return max(0, min(WAIT_MS, int(left)))
 
     def pump(self, until_ns: int) -> bool:
         """Emit frames until the time is up, none is due, or a branch is out of credit."""
         worked = False
-        while not self.done and not _blocked(self.branches):
+        while not self._ended and not _blocked(self.branches):
             now = now_ns()
             if self._stop_ns and now >= self._stop_ns:
                 self.stop()
@@ -140,9 +156,10 @@ class SourceRoot:
         try:
             result = block.process()  # type: ignore[attr-defined]
             if result is None:
-                self._end(place)
-                return
-            if isinstance(result, Gap):
+                frame = None
+            elif isinstance(result, Gap):
+                if result.samples < 1:
+                    raise FieldError(f"a gap of {result.samples} samples; expected at least 1")
                 frame = numbering.gap(result.samples)
             else:
                 fields: Fields = {}
@@ -153,12 +170,16 @@ class SourceRoot:
                 self.frames += 1
         except Exception as error:
             raise BlockError(self.planned.name, numbering.stream, numbering.seq, error) from error
-        self._push(frame)
+        if frame is None:
+            self._end(place)
+        else:
+            self._push(frame)
 
     def _end(self, place: int) -> None:
         block, _, numbering = self._streams.pop(place)
-        self.done = not self._streams
-        block.close()
+        self._turn = place  # of the stream after it
+        self._pace()
+        self._guard(numbering.stream, numbering.seq, block.close)
         self._push(numbering.end())
 
     def _push(self, frame: Frame) -> None:
@@ -177,6 +198,12 @@ class EdgeRoot:
 
     def __init__(self, receiver: Receiver, branches: list[Branch]) -> None:
         self.receiver, self.branches = receiver, branches
+        receiver.stride = 1
+
+    @property
+    def blocked(self) -> bool:
+        """Whether a branch is out of credit, or waits for weights."""
+        return _blocked(self.branches)
 
     @property
     def done(self) -> bool:
@@ -186,10 +213,18 @@ class EdgeRoot:
     def pump(self, until_ns: int) -> bool:
         """Process messages until the time is up, none is left, or a branch is out of credit."""
         worked = False
+        receiver = self.receiver
+        before = now_ns()
         while not _blocked(self.branches):
-            if not self.receiver.pump():
+            if not receiver.pump():
                 break
             worked = True
-            if now_ns() >= until_ns:
+            now = now_ns()
+            if now - before > SLOW_NS:
+                receiver.stride = 1
+            elif receiver.stride < MOST_FRAMES:
+                receiver.stride *= 2
+            if now >= until_ns:
                 break
+            before = now
         return worked

@@ -2,7 +2,8 @@
 
 Sockets of a run lie in a private directory (mode 0700, new for each run), because libzmq lets a
 second bind steal an ipc path without an error. A lock file, held as long as the supervisor lives,
-tells a running one from what a killed one left behind; the next start sweeps those away.
+tells a running one from what a killed one left behind; the next start sweeps those away. Runs
+start and sweep one after the other, so that none takes a run that starts for one that was killed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,11 @@ import fcntl
 import os
 import secrets
 import shutil
+import stat
 import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,6 +24,7 @@ from typing import Self
 from pipeline.errors import RunError, did_you_mean
 
 IPC_PATH_LIMIT = 107  # bytes in a path of a Unix socket
+ALONE_S = 5.0  # others start within milliseconds; one that was halted in the midst blocks us
 
 
 def root() -> Path:
@@ -30,26 +36,45 @@ def root() -> Path:
 
 
 class RunDir:
-    """A private directory for the sockets of one run; a context manager that removes it."""
+    """A private directory for the sockets of one run; a context manager that removes it.
 
-    def __init__(self, flow: str) -> None:
-        self.run_id = f"{flow}-{secrets.token_hex(3)}"
-        self.path = root() / self.run_id
+    taken   whether an id is in use elsewhere, in the folder of results for one
+    """
+
+    run_id: str
+    path: Path
+
+    def __init__(self, flow: str, taken: Callable[[str], bool] = lambda run_id: False) -> None:
+        self._flow, self._taken = flow, taken
         self._lock = -1
 
     def __enter__(self) -> Self:
-        sweep()
+        parent = root()
         try:
-            parent = root()
             parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if parent.stat().st_uid != os.getuid():
-                raise RunError(f"{parent} belongs to another user; set XDG_RUNTIME_DIR to your own")
-            self.path.mkdir(mode=0o700)
-            self._lock = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            _require_own(parent)
+            with _alone(parent):
+                _sweep(parent)
+                self._make(parent)
         except OSError as error:
-            raise RunError(f"cannot make the run directory {self.path}: {error.strerror}") from None
-        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            raise RunError(
+                f"cannot make a run directory in {parent}: {error.strerror}; "
+                "set XDG_RUNTIME_DIR to another directory"
+            ) from None
         return self
+
+    def _make(self, parent: Path) -> None:
+        while True:
+            self.run_id = f"{self._flow}-{secrets.token_hex(3)}"
+            self.path = parent / self.run_id
+            self.endpoint("control")  # refuse a path that is too long before anything is made
+            if self._taken(self.run_id):
+                continue
+            with suppress(FileExistsError):
+                self.path.mkdir(mode=0o700)
+                break
+        self._lock = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def __exit__(
         self,
@@ -71,6 +96,39 @@ class RunDir:
         return f"ipc://{path}"
 
 
+def _require_own(parent: Path) -> None:
+    """RunError where someone else could have a hand in this directory."""
+    found = parent.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise RunError(
+            f"{parent} is no directory of your own; remove it, or set XDG_RUNTIME_DIR to yours"
+        )
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        parent.chmod(0o700)
+
+
+@contextmanager
+def _alone(parent: Path) -> Iterator[None]:
+    """Hold the directory of all runs, so that nobody else starts or sweeps in it."""
+    lock = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    deadline = time.monotonic() + ALONE_S
+    try:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise RunError(
+                        f"another run has been starting in {parent} for {ALONE_S:.0f} s; "
+                        "end it, or set XDG_RUNTIME_DIR to another directory"
+                    ) from None
+                time.sleep(0.005)
+        yield
+    finally:
+        os.close(lock)
+
+
 def _alive(path: Path) -> bool:
     """Whether a supervisor holds the lock of this run directory."""
     try:
@@ -78,7 +136,7 @@ def _alive(path: Path) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who look do not collide
     except BlockingIOError:
         return True
     finally:
@@ -88,21 +146,18 @@ def _alive(path: Path) -> bool:
 
 def running() -> list[str]:
     """Ids of the runs that are alive."""
+    parent = root()
     try:
-        return sorted(path.name for path in root().iterdir() if _alive(path))
-    except OSError:
+        _require_own(parent)
+        return sorted(path.name for path in parent.iterdir() if _alive(path))
+    except FileNotFoundError:
         return []
 
 
-def sweep() -> None:
+def _sweep(parent: Path) -> None:
     """Remove the directories of runs whose supervisor is gone."""
-    try:
-        paths = list(root().iterdir())
-    except OSError:
-        return
-    for path in paths:
-        # a directory without a lock file is a run that starts at this moment
-        if (path / "lock").exists() and not _alive(path):
+    for path in parent.iterdir():
+        if not _alive(path):
             shutil.rmtree(path, ignore_errors=True)
 
 

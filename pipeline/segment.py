@@ -40,7 +40,8 @@ class BlockError(Exception):
     """A block raised; says which, on which frame, and keeps the traceback as text."""
 
     def __init__(self, block: str, stream: str, seq: int, cause: BaseException) -> None:
-        super().__init__(f"{block} raised {type(cause).__name__} on {stream}:{seq}: {cause}")
+        where = f" on {stream}:{seq}" if stream else ""
+        super().__init__(f"{block} raised {type(cause).__name__}{where}: {cause}")
         self.block, self.stream, self.seq = block, stream, seq
         #: Meant for the user of the flow, such as a full disk; anything else is a bug.
         self.for_user = isinstance(cause, KalvitError) and not isinstance(cause, FieldError)
@@ -57,6 +58,7 @@ class WeightsInput:
 
     def __init__(self, block: str, delay: int | Literal["live"]) -> None:
         self.block, self.delay = block, delay
+        self.stream = ""  # whose frames an integer delay counts
         self.wake: Callable[[], None] = lambda: None
         self.counts = {"swaps": 0, "refused": 0}
         self.current: Weights | None = None
@@ -68,7 +70,7 @@ class WeightsInput:
         """Take an answer of the trainer: new weights, or none."""
         after = int(frame.marks["after"])
         weights: Weights | None = None
-        if frame.fields:
+        if "sha256" in frame.marks:
             try:
                 weights = Weights.from_frame(frame)
             except WeightsError as error:
@@ -82,14 +84,16 @@ class WeightsInput:
         return self.delay == "live" or self._answered >= seq - self.delay
 
     def take(self, seq: int, blocks: Sequence[Block]) -> None:
-        """Hand over what is due before frame `seq`."""
-        while self._waiting:
+        """Hand over the newest weights that are due before frame `seq` and that fit."""
+        due: list[Weights] = []
+        while self._waiting and blocks:
             after, weights = self._waiting[0]
             if self.delay != "live" and after > seq - self.delay:
-                return
+                break
             self._waiting.popleft()
-            if weights is None:
-                continue
+            if weights is not None:
+                due.append(weights)
+        for weights in reversed(due):
             try:
                 for block in blocks:
                     block.take(weights)
@@ -101,10 +105,27 @@ class WeightsInput:
                 continue
             self.current = weights
             self.counts["swaps"] += 1
+            return
 
     def _refuse(self, error: WeightsError) -> None:
         self.counts["refused"] += 1
         self.refusals = [*self.refusals[-9:], str(error)]
+
+
+def never_decided(waits: Mapping[str, Any], holds: Mapping[str, Sequence[int]]) -> str:
+    """The error of a flow that cannot go on: its last frames wait for weights.
+
+    waits    what `Segment.waits` says of one of them
+    holds    what `Segment.holds` says, of all segments of the flow together
+    """
+    block, seq, after, delay = (waits[key] for key in ("block", "seq", "after", "delay"))
+    blame = [name for name, held in holds.items() if after in held]
+    why = f"which {blame[0]} holds back" if blame else "which has not reached the trainer"
+    return (
+        f"{block}: frame {seq} waits for the weights after frame {after}, {why}; set the delay of "
+        f"the feedback edge above {delay}, or shorten the decision delay between {block} and its "
+        "trainer"
+    )
 
 
 class Segment:
@@ -130,6 +151,7 @@ class Segment:
         self._instances: dict[str, list[Instance]] = {}  # stream -> one for each block
         self._shared: Instance | None = None  # of the sink or trainer at the end
         self._reframed: dict[str, Numbering] = {}
+        self._origin: dict[str, tuple[int, Mapping[str, Scalar]]] = {}  # of frames cut anew
         last = self.blocks[-1]
         self._is_sink = issubclass(last.cls, Sink)
         self._is_trainer = issubclass(last.cls, Trainer)
@@ -210,6 +232,7 @@ class Segment:
         instance = self._instances[frame.stream][-1]
         before = now_ns()
         if self._is_reframe:
+            self._origin[frame.stream] = frame.born_ns, frame.marks
             results = self._guard(instance, frame.stream, frame.seq, lambda: instance.call(frame))
             self.meters[instance.port.name].note(now_ns() - before)
             self._emit_reframed(instance, frame, results)
@@ -229,16 +252,23 @@ class Segment:
 
     def _emit_reframed(self, instance: Instance, frame: Frame, results: Sequence[Any]) -> None:
         numbering = self._reframed[frame.stream]
+        born_ns, marks = self._origin.get(frame.stream, (frame.born_ns, {}))
         for result in results:
             fields: Fields = {}
             self._guard(instance, frame.stream, frame.seq, partial(instance.store, fields, result))
-            self._emit([numbering.data(fields, frame.born_ns, frame.marks)])
+            self._emit([numbering.data(fields, born_ns, marks)])
 
     def _emit_weights(self, frame: Frame, weights: Weights | None) -> None:
         """Answer a frame that the trainer has seen: with new weights, or that none came."""
         sender = self.blocks[-1].name
         if weights is not None:
-            answer = weights.to_frame(sender, self._weights_seq, now_ns())
+            try:
+                if not isinstance(weights, Weights):
+                    came = type(weights).__name__
+                    raise FieldError(f"process returned {came}, not Weights or None")
+                answer = weights.to_frame(sender, self._weights_seq, now_ns())
+            except Exception as error:
+                raise BlockError(sender, frame.stream, frame.seq, error) from error
         elif self.answers_all:
             answer = Frame(Kind.WEIGHTS, sender, self._weights_seq, 0, frame.born_ns, {}, {})
         else:
@@ -258,6 +288,7 @@ class Segment:
             for instance in self._instances[frame.stream]:
                 if instance is not self._shared:
                     self._guard(instance, frame.stream, frame.seq, instance.restart)
+            self._take_again(frame)
         elif frame.kind is Kind.END:
             self._flush(frame)
         if self._is_trainer:
@@ -270,6 +301,15 @@ class Segment:
             self._close(frame.stream)
 
     def _open(self, frame: Frame) -> None:
+        feedback = self.feedback
+        if feedback is not None and feedback.delay != "live":
+            if feedback.stream not in ("", frame.stream):
+                raise RunError(
+                    f"{feedback.block}: delay = {feedback.delay} counts the frames of one stream, "
+                    f"but there are {feedback.stream!r} and {frame.stream!r}; "
+                    'use delay = "live", or a flow for each stream'
+                )
+            feedback.stream = frame.stream
         info = StreamInfo.from_marks(frame.marks)
         instances = []
         for planned in self.blocks:
@@ -291,12 +331,19 @@ class Segment:
             if isinstance(block, Reframe):
                 clock = clock_of(instances[-1].port.writes)
                 self._reframed[frame.stream] = Numbering(frame.stream, block.describe(info), clock)
+        self._take_again(frame)
+
+    def _take_again(self, frame: Frame) -> None:
+        """Hand the current weights to a block that has started."""
         if self.feedback is not None and self.feedback.current is not None:
-            instances[0].block.take(self.feedback.current)
+            instance = self._instances[frame.stream][0]
+            taking = partial(instance.block.take, self.feedback.current)
+            self._guard(instance, frame.stream, frame.seq, taking)
 
     def _close(self, stream: str) -> None:
         del self._instances[stream], self._steps[stream]
         self._reframed.pop(stream, None)
+        self._origin.pop(stream, None)
 
     def _flush(self, frame: Frame) -> None:
         """Let every block answer what it holds, before a gap or the end goes on."""
@@ -328,25 +375,37 @@ class Segment:
         if feedback is None:
             return frame
         blocks = [instances[0].block for instances in self._instances.values()]
-        feedback.take(frame.seq, blocks)
+        try:
+            feedback.take(frame.seq, blocks)
+        except Exception as error:
+            raise BlockError(feedback.block, frame.stream, frame.seq, error) from error
         if frame.kind is DATA and feedback.current is not None:
             version: dict[str, Scalar] = {f"{feedback.block}.version": feedback.current.version}
             frame = frame._replace(marks={**frame.marks, **version})
         return frame
 
+    @property
+    def waits(self) -> dict[str, Any] | None:
+        """What the first frame that is parked here waits for."""
+        if self.feedback is None or self.feedback.delay == "live" or not self._parked:
+            return None
+        frame, delay = self._parked[0], self.feedback.delay
+        return {
+            "block": self.feedback.block, "delay": delay, "stream": frame.stream,
+            "seq": frame.seq, "after": frame.seq - delay,
+        }  # fmt: skip
+
+    @property
+    def holds(self) -> dict[str, list[int]]:
+        """Numbers of the frames that blocks which answer later hold back."""
+        found = {}
+        for instances in self._instances.values():
+            if instances[-1].delayed and (held := instances[-1].held):
+                found[instances[-1].port.name] = held
+        return found
+
     def _park(self, frame: Frame) -> None:
         """Keep a frame until the weights that should decide it have come."""
-        feedback = self.feedback
-        if feedback is not None and isinstance(feedback.delay, int):
-            awaited = frame.seq - feedback.delay
-            for instance in self._instances.get(frame.stream, ()):
-                if instance.delayed and instance.holds(awaited):
-                    raise RunError(
-                        f"{feedback.block}: frame {frame.seq} waits for the weights after frame "
-                        f"{awaited}, which {instance.port.name} has not answered yet; set the "
-                        f"delay of the feedback edge above {feedback.delay}, or shorten the "
-                        "decision delay"
-                    )
         self._parked.append(frame)
         self.blocked = True
 

@@ -8,13 +8,21 @@ group of none or more (`*word`), or anything (`...`).
 from __future__ import annotations
 
 import inspect
+import re
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
+
 from pipeline.errors import ConnectError, FieldError
-from pipeline.frame import DTYPES, Array, FrameInfo
+from pipeline.frame import DTYPES, Array, FrameInfo, Gap
+from pipeline.weights import Weights
+
+#: What `process` may return beside fields: a source a Gap, a trainer Weights, both None.
+BESIDE = (Gap, Weights, type(None))
+_DIM = re.compile(r"\*?[A-Za-z]\w*|\d+|\.\.\.").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +86,7 @@ class Signature:
 
 def signature_of(process: Callable[..., Any], owner: str) -> Signature:
     """Read the signature of a block's `process`; ConnectError says what it cannot mean."""
-    hints = get_type_hints(process, include_extras=True)
+    hints = hints_of(process, owner)
     reads: dict[str, FieldSpec] = {}
     wants_info = False
     for name, parameter in inspect.signature(process).parameters.items():
@@ -93,24 +101,48 @@ def signature_of(process: Callable[..., Any], owner: str) -> Signature:
             continue
         optional = parameter.default is None
         reads[name] = _field_spec(owner, name, hints[name], optional)
-    result = hints.get("return")
-    delayed = get_origin(result) is list
-    if delayed:
-        (result,) = get_args(result)
-    if get_origin(result) in (Union, types.UnionType):  # `Sent | Gap | None` of a source
-        result = next((t for t in get_args(result) if hasattr(t, "_fields")), None)
+    result, delayed = _result_of(owner, hints.get("return"))
     writes: dict[str, FieldSpec] = {}
-    if result in (None, type(None)):
-        result = None
-    elif hasattr(result, "_fields"):
-        for name, hint in get_type_hints(result, include_extras=True).items():
+    if result is not None:
+        for name, hint in hints_of(result, owner).items():
             writes[name] = _field_spec(owner, name, hint, optional=False)
-    else:
+    return Signature(reads, writes, result, delayed, wants_info)
+
+
+def hints_of(annotated: Any, owner: str) -> dict[str, Any]:
+    """Annotations of a function or class; ConnectError where one cannot be read."""
+    try:
+        return get_type_hints(annotated, include_extras=True)
+    except (NameError, TypeError, AttributeError, SyntaxError) as error:
         raise ConnectError(
-            f"{owner}: process returns {result}; expected a NamedTuple of fields, "
+            f"{owner}: an annotation in {annotated.__qualname__} cannot be read: {error}"
+        ) from error
+
+
+def _result_of(owner: str, annotation: Any) -> tuple[type[Any] | None, bool]:
+    """The NamedTuple of fields that `process` returns, if any, and whether in a list."""
+    delayed = get_origin(annotation) is list
+    inner = get_args(annotation)[0] if delayed else annotation
+    choices = get_args(inner) if _is_union(inner) else (inner,)
+    found = [c for c in choices if c is not None and c not in BESIDE]
+    if len(found) > 1 or not all(hasattr(c, "_fields") and isinstance(c, type) for c in found):
+        wrong = True
+    else:
+        wrong = delayed and len(choices) > len(found)  # a list holds fields and nothing else
+    if wrong:
+        raise ConnectError(
+            f"{owner}: process returns {_called(annotation)}; expected a NamedTuple of fields, "
             "a list of them, or None"
         )
-    return Signature(reads, writes, result, delayed, wants_info)
+    return (found[0] if found else None), delayed
+
+
+def _is_union(annotation: Any) -> bool:
+    return get_origin(annotation) in (Union, types.UnionType)
+
+
+def _called(annotation: Any) -> str:
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
 
 
 def _field_spec(owner: str, name: str, hint: Any, optional: bool) -> FieldSpec:
@@ -118,7 +150,7 @@ def _field_spec(owner: str, name: str, hint: Any, optional: bool) -> FieldSpec:
     if get_origin(hint) is Annotated:
         hint, *extras = get_args(hint)
         meaning = next((extra for extra in extras if isinstance(extra, Field)), None)
-    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    options = get_args(hint) if _is_union(hint) else (hint,)
     options = tuple(option for option in options if option is not type(None))
     dtypes: list[str] = []
     dims: set[tuple[str, ...]] = set()
@@ -128,15 +160,27 @@ def _field_spec(owner: str, name: str, hint: Any, optional: bool) -> FieldSpec:
             meaning = next((extra for extra in extras if isinstance(extra, Field)), meaning)
         if not hasattr(option, "dim_str"):
             raise ConnectError(
-                f"{owner}: field {name!r} is annotated {option}; expected an array type such as "
-                'Float32[Array, "time"]'
+                f"{owner}: field {name!r} is annotated {_called(option)}; expected an array type "
+                'such as Float32[Array, "time"]'
             )
         known = option.dtypes if isinstance(option.dtypes, (tuple, list)) else DTYPES
         dtypes += [dtype for dtype in DTYPES if dtype in known and dtype not in dtypes]
         dims.add(tuple(option.dim_str.split()))
     if len(dims) != 1:
         raise ConnectError(f"{owner}: the choices of field {name!r} differ in their dims")
-    return FieldSpec(name, FieldType(tuple(dtypes), dims.pop()), meaning, optional)
+    if not dtypes:
+        raise ConnectError(
+            f"{owner}: field {name!r} is annotated {_called(options[0])}, but a field has one of "
+            f"the dtypes {', '.join(DTYPES)}"
+        )
+    found = FieldType(tuple(dtypes), dims.pop())
+    for dim in found.dims:
+        if not _DIM(dim):
+            raise ConnectError(
+                f"{owner}: field {name!r} has a dim {dim!r}; expected a name such as time, a size "
+                "such as 2, *word for none or one, or ..."
+            )
+    return FieldSpec(name, found, meaning, optional)
 
 
 def _open(dim: str) -> bool:
@@ -194,8 +238,6 @@ def check_array(where: str, name: str, array: object, expected: FieldType) -> Ar
 
     The worker calls it once a cheaper test has failed, so it may take its time.
     """
-    import numpy as np
-
     if isinstance(array, np.ndarray):
         if array.dtype.name in expected.dtypes and array.ndim == len(expected.dims):
             sizes = zip(array.shape, expected.dims, strict=True)

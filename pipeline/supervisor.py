@@ -2,15 +2,21 @@
 
 The supervisor runs no block, so that it reacts at once. Workers are separate Python programs;
 each gets the flow as data and ends when the supervisor ends.
+
+A run ends in up to three steps, each with its own patience: *stop* lets the sources end and all
+that is under way be processed; *abort* drops what is under way and asks for results; *exit* ends
+the processes, by signal where they do not hear. A flow that ends by itself needs only the last.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -27,16 +33,14 @@ from pipeline.metrics import summary
 from pipeline.plan import Plan
 from pipeline.roots import Limits
 from pipeline.rundir import RunDir
-from pipeline.transport.edge import WINDOW
+from pipeline.standstill import Standstill
 from pipeline.transport.sockets import CurveKeys
-from pipeline.wire import CAP
 
-START_S = 10.0  # a worker that says nothing for so long does not come up
-READY_S = 60.0  # imports and the opening of files may take so long
-DRAIN_S = 1.5  # after a stop, what is under way may take so long
-END_S = 1.0  # a worker that is told to end may take so long
-LOOK_MS = 50
+LOOK_S = 0.05
 STATUS_S = 0.25
+
+#: Signals that stop a run in order; its exit code is then 128 + the number, as in a shell.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 #: Threads of numerical libraries: one for each worker, unless the user has set them.
 ONE_THREAD = (
@@ -47,11 +51,36 @@ ONE_THREAD = (
 Status = Callable[[Mapping[str, Any]], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a supervisor waits, in seconds.
+
+    start    for the first word of a worker
+    ready    for its imports, and until its files are open
+    stop     for what is under way, when asked to stop by `kalvit stop`
+    signal   the same, after a signal: with `abort` and `end` well below 3 s
+    abort    for the results of a worker that was told to drop what is under way
+    end      for the end of a process that was told to end
+    """
+
+    start: float = 10.0
+    ready: float = 60.0
+    stop: float = 10.0
+    signal: float = 1.4
+    abort: float = 0.6
+    end: float = 0.4
+
+
+class _Hurry(BaseException):
+    """Breaks off a display that blocks, so that a second Ctrl-C ends a run at once."""
+
+
 @dataclass
 class Outcome:
     """How a run ended.
 
-    code     0 well, 1 a block or a worker failed, 2 bad use, 130 interrupted
+    code     0 well, 1 a block or a worker failed, 2 bad use, 128 + n stopped by signal n (130:
+             Ctrl-C)
     errors   what went wrong, each meant to be printed
     """
 
@@ -71,77 +100,100 @@ class Supervisor:
         limits: Limits | None = None,
         runs: Path | None = None,
         block_files: Iterable[Path] = (),
-        window: int = WINDOW,
-        frame_cap: int = CAP,
+        patience: Patience | None = None,
     ) -> None:
         self._plan = plan
         self._limits = limits or Limits()
         self._runs = runs or Path(os.environ.get("KALVIT_RUNS", "runs"))
         self._block_files = [str(Path(file).resolve()) for file in block_files]
-        self._window, self._frame_cap = window, frame_cap
+        self._patience = patience or Patience()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._last: dict[str, Mapping[str, Any]] = {}
+        self._last: dict[str, Mapping[str, Any]] = {}  # worker -> its last numbers
+        self._last_at: dict[str, float] = {}  # when they came
+        self._standstill = Standstill()
         self._said: dict[str, str] = {}  # worker -> its last word of hello, ready, failed, done
         self._errors: list[str] = []
         self._code = 0
-        self._signals = 0
-        self._stop_at = 0.0  # when the stop was asked for
+        self._signals: list[int] = []
+        self._showing = False
+        self._show: Status | None = None
+        self._stopping = self._aborting = False
+        self._deadline = float("inf")  # of the step under way
         self._started = 0.0
+        self._went_ns = 0  # when the workers were let go
+
+    @property
+    def processes(self) -> dict[str, int]:
+        """Process ids of the workers that were started, by name."""
+        return {name: process.pid for name, process in self._processes.items()}
 
     def run(self, on_status: Status | None = None) -> Outcome:
         """Run the flow to its end; `on_status` gets a summary so far, four times a second.
 
-        Raises RunError where it cannot start. SIGINT and SIGTERM stop it in order; a second one
-        ends it at once.
+        SIGINT, SIGTERM and SIGHUP stop it in order; a second one ends it at once. A display that
+        cannot be written to is left alone; if its reader has gone, the flow is stopped.
+
+        Raises RunError where it cannot start.
         """
-        handlers = {
-            number: signal.signal(number, self._on_signal)
-            for number in (signal.SIGINT, signal.SIGTERM)
-        }
+        self._show = on_status
+        handlers = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in STOP_SIGNALS:
+                if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                    continue  # started by nohup
+                handlers[number] = signal.signal(number, self._on_signal)
         try:
-            with RunDir(self._plan.flow.name) as run_dir:
-                return self._run(run_dir, on_status or (lambda snapshot: None))
+            runs = self._runs.resolve()
+            with RunDir(self._plan.flow.name, lambda run_id: (runs / run_id).exists()) as run_dir:
+                return self._run(run_dir, runs / run_dir.run_id)
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._signals += 1
+        self._signals.append(number)
+        if self._showing and self._hurried:
+            self._showing = False
+            raise _Hurry
 
-    def _run(self, run_dir: RunDir, on_status: Status) -> Outcome:
-        self.run_id = run_dir.run_id
-        folder = (self._runs / run_dir.run_id).resolve()
-        try:
-            folder.mkdir(parents=True)
-            order = json.dumps(self._order(run_dir, folder))
-            (run_dir.path / "order.json").write_text(order, encoding="utf-8")
-            (run_dir.path / "order.json").chmod(0o600)
-        except OSError as error:
-            raise RunError(
-                f"cannot write {error.filename}: {error.strerror}; make room, "
-                "or set KALVIT_RUNS to another directory"
-            ) from None
-        self.folder = folder
+    @property
+    def _hurried(self) -> bool:
+        return len(self._signals) > 1
+
+    def _run(self, run_dir: RunDir, folder: Path) -> Outcome:
+        self.run_id, self.folder = run_dir.run_id, folder
         context = zmq.Context()
         self._router = context.socket(zmq.ROUTER)
         self._router.setsockopt(zmq.LINGER, 200)
         self._router.setsockopt(zmq.SNDHWM, 0)
         try:
             self._router.bind(run_dir.endpoint("control"))
-            self._launch(run_dir)
-            self._watch(on_status)
+            try:
+                self._launch(run_dir)
+            except OSError as error:
+                raise RunError(
+                    f"cannot make {error.filename or folder}: {error.strerror}; set KALVIT_RUNS "
+                    "to a directory that has room and that you may write to"
+                ) from None
+            self._watch()
         finally:
             self._end()
             self._router.close()
             context.term()
-        found = self._summary()
-        if self._signals:
-            self._code = 130
-        outcome = Outcome(found, folder, self._code, self._errors)
-        write_atomically(folder / "summary.json", json.dumps(found, indent=2) + "\n")
-        return outcome
+        return self._outcome()
 
-    def _order(self, run_dir: RunDir, folder: Path) -> dict[str, Any]:
+    def _outcome(self) -> Outcome:
+        """The end of a run that has started, with its summary written."""
+        code = 128 + self._signals[0] if self._signals else self._code
+        found = self._summary() | {"exit_code": code, "errors": self._errors}
+        try:
+            text = json.dumps(found, indent=2, allow_nan=False) + "\n"
+            write_atomically(self.folder / "summary.json", text)
+        except RunError as error:
+            self._fail(2, str(error))
+        return Outcome(found, self.folder, code or self._code, self._errors)
+
+    def _order(self, run_dir: RunDir) -> dict[str, Any]:
         """Everything that a worker needs to know, as data."""
         endpoints = {}
         tcp = False
@@ -151,12 +203,12 @@ class Supervisor:
                 tcp |= bool(edge.via)
         return {
             "flow": self._plan.flow.to_dict(),
-            "folder": str(folder),
+            "folder": str(self.folder),
             "block_files": self._block_files,
             "frames": self._limits.frames,
             "seconds": self._limits.seconds,
-            "window": self._window,
-            "frame_cap": self._frame_cap,
+            "window": self._plan.flow.window,
+            "frame_cap": self._plan.flow.frame_cap,
             "endpoints": endpoints,
             "keys": asdict(CurveKeys.new()) if tcp else None,
         }
@@ -164,26 +216,37 @@ class Supervisor:
     def _crosses(self, source: str, target: str) -> bool:
         return self._plan.blocks[source].worker != self._plan.blocks[target].worker
 
+    # starting
+
     def _launch(self, run_dir: RunDir) -> None:
+        """Make the folder of the run and start every worker."""
+        order = run_dir.path / "order.json"
+        order.touch(mode=0o600)
+        order.write_text(json.dumps(self._order(run_dir)), encoding="utf-8")
+        self.folder.mkdir(parents=True)
+        self._started = time.monotonic()
         reading, self._lifeline = os.pipe()
         threads = {name: os.environ.get(name, "1") for name in ONE_THREAD}
         stdin_reader = self._stdin_worker()
-        with open(self.folder / "log", "ab") as log:
-            for name in self._plan.workers:
-                self._processes[name] = subprocess.Popen(  # noqa: S603 (our own program)
-                    [
-                        sys.executable, "-m", "pipeline.worker", str(run_dir.path), name,
-                        str(reading),
-                    ],
-                    env={**os.environ, **threads},
-                    stdin=None if name == stdin_reader else subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    pass_fds=[reading],
-                    start_new_session=True,  # Ctrl-C reaches the supervisor alone
-                )  # fmt: skip
-        os.close(reading)
-        self._started = time.monotonic()
+        try:
+            with open(self.folder / "log", "ab") as log:
+                for name in self._plan.workers:
+                    if self._signals:
+                        return
+                    self._processes[name] = subprocess.Popen(  # noqa: S603 (our own program)
+                        [
+                            sys.executable, "-X", "faulthandler", "-m", "pipeline.worker",
+                            str(run_dir.path), name, str(reading),
+                        ],
+                        env={**os.environ, **threads},
+                        stdin=None if name == stdin_reader else subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
+                        pass_fds=[reading],
+                        start_new_session=True,  # Ctrl-C reaches the supervisor alone
+                    )  # fmt: skip
+        finally:
+            os.close(reading)
 
     def _stdin_worker(self) -> str | None:
         """The worker whose source reads standard input, marked by the path '-'."""
@@ -192,54 +255,96 @@ class Supervisor:
                 return block.worker
         return None
 
-    def _watch(self, on_status: Status) -> None:
-        """The life of a run: wait for all workers, let them go, wait for their results."""
-        going = False
-        shown = 0.0
-        while True:
-            if self._router.poll(LOOK_MS):
-                self._receive()
-            now = time.monotonic()
-            self._check_processes()
-            if self._errors or self._signals > 1:
-                return
-            if self._signals and not self._stop_at:
-                self._stop()
-            if self._stop_at and not going:
-                return
-            if self._stop_at and now - self._stop_at > DRAIN_S:
-                if now - self._stop_at > DRAIN_S + 0.5:
-                    return
-                self._tell("abort")
-            if not going:
-                going = self._all_ready(now)
-            elif all(word == "done" for word in self._said.values()):
-                return
-            if going and now - shown > STATUS_S:
-                shown = now
-                on_status(self._summary())
-
-    def _all_ready(self, now: float) -> bool:
+    def _let_go(self, now: float) -> None:
         """Let the workers go once all are ready; name those that do not come up."""
         waited = now - self._started
         silent = [name for name in self._processes if name not in self._said]
         unready = [name for name in self._processes if self._said.get(name) != "ready"]
-        if silent and waited > START_S:
-            self._fail(1, f"worker {', '.join(silent)} did not come up within {START_S:.0f} s")
-        elif unready and waited > READY_S:
-            self._fail(1, f"worker {', '.join(unready)} was not ready within {READY_S:.0f} s")
-        elif not unready:
+        if not unready:
             self._tell("go")
             self._went_ns = time.monotonic_ns()
+        elif silent and waited > self._patience.start:
+            self._late(silent, "did not come up", self._patience.start)
+        elif waited > self._patience.ready:
+            self._late(unready, "was not ready", self._patience.ready)
+
+    def _late(self, names: list[str], what: str, waited: float) -> None:
+        for name in names:
+            self._fail(1, f"worker {name} {what} within {waited:g} s; its output is in {self._log}")
+
+    # watching
+
+    def _watch(self) -> None:
+        """The life of a run: wait for all workers, let them go, wait for their results."""
+        shown = time.monotonic()
+        self._display()  # at once: starting takes a second
+        while not self._hurried:
+            self._wait(LOOK_S)
+            self._check_processes()
+            now = time.monotonic()
+            if not self._went_ns:
+                if self._errors or self._signals or self._stopping:
+                    return  # nothing is under way yet
+                self._let_go(now)
+                continue
+            if all(self._settled(name) for name in self._processes):
+                return
+            running = (name for name in self._processes if not self._settled(name))
+            if text := self._standstill.error(running):
+                self._fail(2, text)
+            if self._signals:
+                self._stop(now + self._patience.signal)
+            if now > self._deadline and self._aborting:
+                return
+            if self._errors:
+                self._abort(now)
+            elif now > self._deadline:
+                self._fail(1, "the flow took too long to stop; what was under way was dropped")
+                self._abort(now)
+            if now - shown > STATUS_S:
+                shown = now
+                self._display()
+
+    def _settled(self, name: str) -> bool:
+        """Whether a worker has told all that it can."""
+        if self._said.get(name) in ("done", "failed"):
             return True
-        return False
+        # one that ends before is an error, which may not have been noticed yet
+        return self._aborting and self._processes[name].poll() is not None
+
+    def _display(self) -> None:
+        if self._show is None:
+            return
+        found = self._summary()
+        try:
+            try:
+                self._showing = True
+                self._show(found)
+            finally:
+                self._showing = False
+        except _Hurry:
+            self._show = None
+        except BrokenPipeError:
+            self._show = None
+            self._stop(time.monotonic() + self._patience.stop)
+        except OSError:
+            self._show = None  # a terminal that has gone, a full disk: the run does not need it
+
+    def _wait(self, seconds: float) -> None:
+        """Take messages when they come, or after so long those whose coming was overlooked.
+
+        Not by `poll`: that of pyzmq starts its time anew whenever a signal comes, and would wait
+        for good while someone holds Ctrl-C down.
+        """
+        select.select([self._router.fileno()], [], [], seconds)
+        self._receive()
 
     def _receive(self) -> None:
         with suppress(zmq.Again):
             while True:
-                identity, data = self._router.recv_multipart(zmq.NOBLOCK)
+                identity, *data = self._router.recv_multipart(zmq.NOBLOCK)
                 try:
-                    message = unpack(data)
+                    message = unpack(b"".join(data))
                 except RunError:
                     continue
                 if identity.startswith(b"worker:"):
@@ -251,8 +356,10 @@ class Supervisor:
         verb = message["verb"]
         if name not in self._processes:
             return
-        if verb in ("status", "done"):
+        if "blocks" in message:
             self._last[name] = message
+            self._last_at[name] = time.monotonic()
+            self._standstill.note(name, message)
         if verb != "status":
             self._said[name] = verb
         if verb == "failed":
@@ -260,11 +367,10 @@ class Supervisor:
 
     def _from_client(self, identity: bytes, message: Mapping[str, Any]) -> None:
         if message["verb"] == "stop":
-            self._stop()
+            self._stop(time.monotonic() + self._patience.stop)
             answer: dict[str, Any] = {"verb": "ok"}
         elif message["verb"] == "status":
-            workers = {name: process.pid for name, process in self._processes.items()}
-            answer = {"verb": "status", "summary": self._summary(), "workers": workers}
+            answer = {"verb": "status", "summary": self._summary(), "workers": self.processes}
         else:
             answer = {"verb": "error", "text": f"this release knows no {message['verb']!r}"}
         self._router.send_multipart([identity, pack(answer)])
@@ -277,18 +383,35 @@ class Supervisor:
             self._receive()  # its last words may be under way
             if self._said.get(name) in ("done", "failed"):
                 continue
-            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited ({code})"
-            self._fail(1, f"worker {name} {how}; its output is in {self.folder / 'log'}")
+            how = f"was ended by {_signal_name(-code)}" if code < 0 else f"exited ({code})"
+            self._fail(1, f"worker {name} {how}; its output is in {self._log}")
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "log"
 
     def _fail(self, code: int, text: str) -> None:
         if text not in self._errors:
             self._errors.append(text)
             self._code = self._code or code
 
-    def _stop(self) -> None:
-        if not self._stop_at:
-            self._stop_at = time.monotonic()
+    # ending
+
+    def _stop(self, deadline: float) -> None:
+        """Let the sources end, and what is under way be processed until the deadline."""
+        if self._aborting:
+            return
+        self._deadline = min(self._deadline, deadline)
+        if not self._stopping:
+            self._stopping = True
             self._tell("stop")
+
+    def _abort(self, now: float) -> None:
+        """Drop what is under way, and ask for results."""
+        if not self._aborting:
+            self._stopping = self._aborting = True
+            self._deadline = now + self._patience.abort
+            self._tell("abort")
 
     def _tell(self, verb: str) -> None:
         for name in self._processes:
@@ -296,28 +419,38 @@ class Supervisor:
 
     def _end(self) -> None:
         """End every worker: by word, then by signal."""
-        self._tell("exit")
-        patience = END_S if not self._errors and self._signals < 2 else 0.1
+        alive = dict(self._processes)
+        patience = self._patience.end if self._went_ns else 0.0  # before, there is nothing to close
         deadline = time.monotonic() + patience
-        for process in self._processes.values():
-            try:
-                process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
+        self._tell("exit")
+        while True:
+            alive = {name: process for name, process in alive.items() if process.poll() is None}
+            if not alive or self._hurried or time.monotonic() > deadline:
+                break
+            self._wait(0.01)
+        for name, process in alive.items():
+            process.kill()
+            told_all = self._said.get(name) in ("done", "failed")
+            if self._went_ns and not self._hurried and not told_all:
+                at = self._last_at.get(name)
+                known = f"are {time.monotonic() - at:.1f} s old" if at else "are missing"
+                self._fail(1, f"worker {name} did not stop and was killed; its numbers {known}")
         for process in self._processes.values():
             process.wait()
         with suppress(OSError, AttributeError):
             os.close(self._lifeline)
 
     def _summary(self) -> dict[str, Any]:
+        went_ns = self._went_ns or time.monotonic_ns()
         end_ns = max((int(s.get("finished_ns", 0)) for s in self._last.values()), default=0)
-        if not all(word == "done" for word in self._said.values()):
+        live = not end_ns or any(self._said.get(name) != "done" for name in self._processes)
+        if live:
             end_ns = time.monotonic_ns()
-        went_ns = getattr(self, "_went_ns", end_ns)
         found = summary(
             flow=self._plan.flow.name,
             seed=self._plan.flow.seed,
             seconds=(end_ns - went_ns) / 1e9,
+            order=self._plan.blocks,
             workers=self._last,
             edges=[
                 (e.source, e.target, not self._crosses(e.source, e.target))
@@ -325,9 +458,19 @@ class Supervisor:
                 if e.kind != "weights"
             ],
         )
+        if live:
+            at_ns = max((int(s["at_ns"]) for s in self._last.values()), default=went_ns)
+            found["measured_s"] = round(max(0, at_ns - went_ns) / 1e9, 6)  # to the last counts
         left = [s.get("left") for s in self._last.values()]
         found["left"] = None if not left or None in left else sum(int(n) for n in left if n)
         return {"run": self.run_id} | found
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def write_atomically(path: Path, text: str) -> None:

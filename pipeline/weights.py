@@ -6,17 +6,27 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from pipeline.errors import FieldError, WeightsError
 from pipeline.frame import Array, Frame, Kind, Scalar, as_field
+from pipeline.wire import Codec
+
+_ANY = 1 << 62  # bytes: the cap of a frame is the edge's business
+_MARKS: Mapping[str, type] = {
+    "name": str, "version": int, "parent": int, "labels": str, "hyper": str, "sha256": str,
+}  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Weights:
     """Named arrays with the hyperparameters that give them a meaning.
+
+    They never change: arrays that the caller could still write to are copied. Two are alike if
+    their digests are. WeightsError says which array is no finite one, or that `hyper` is not JSON.
 
     name      of the model, such as "state_likelihood"
     version   counts up; the one it came from is `parent` (0: none)
@@ -34,13 +44,22 @@ class Weights:
 
     def __post_init__(self) -> None:
         where = f"weights {self.name!r} v{self.version}"
+        arrays = {}
         for name, array in self.arrays.items():
             try:
-                as_field(array, f"{where}: {name!r}")
+                arrays[name] = as_field(array, f"{where}: {name!r}")
             except FieldError as error:
                 raise WeightsError(str(error)) from None
-            if array.dtype.kind in "fc" and not np.isfinite(array).all():
+            if arrays[name].dtype.kind in "fc" and not np.isfinite(arrays[name]).all():
                 raise WeightsError(f"{where}: {name!r} holds NaN or infinity")
+        try:
+            hyper = json.loads(json.dumps(dict(self.hyper), sort_keys=True, allow_nan=False))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise WeightsError(
+                f"{where}: hyper = {self.hyper!r:.200} cannot be written as JSON: {error}"
+            ) from None
+        object.__setattr__(self, "arrays", MappingProxyType(arrays))
+        object.__setattr__(self, "hyper", hyper)
 
     @property
     def digest(self) -> str:
@@ -49,30 +68,46 @@ class Weights:
         for name in sorted(self.arrays):
             array = self.arrays[name]
             sha.update(json.dumps([name, array.dtype.name, array.shape]).encode())
-            sha.update(np.ascontiguousarray(array).tobytes())
+            sha.update(array.tobytes())
         return sha.hexdigest()
 
     def to_frame(self, stream: str, seq: int, born_ns: int) -> Frame:
-        """A frame of kind `weights`."""
+        """A frame of kind `weights`; WeightsError where they are more than a frame can carry."""
         marks: dict[str, Scalar] = {
             "name": self.name, "version": self.version, "parent": self.parent,
             "labels": self.labels, "hyper": json.dumps(dict(self.hyper), sort_keys=True),
             "sha256": self.digest,
         }  # fmt: skip
-        return Frame(Kind.WEIGHTS, stream, seq, 0, born_ns, dict(self.arrays), marks)
+        frame = Frame(Kind.WEIGHTS, stream, seq, 0, born_ns, self.arrays, marks)
+        try:
+            Codec(cap=_ANY).encode(frame)  # refused alike whatever the split into workers
+        except FieldError as error:
+            where = f"weights {self.name!r} v{self.version}"
+            raise WeightsError(f"{where} cannot travel: {error}") from None
+        return frame
 
     @classmethod
     def from_frame(cls, frame: Frame) -> Weights:
         """Read weights back; WeightsError where the digest or the description is wrong."""
-        marks = frame.marks
+        if frame.kind is not Kind.WEIGHTS:
+            raise WeightsError(f"a frame of kind {frame.kind.name.lower()} holds no weights")
+        marks: Mapping[str, Any] = frame.marks
+        for key, kind in _MARKS.items():
+            if type(marks.get(key)) is not kind:
+                came = f"{key} = {marks[key]!r:.80}" if key in marks else f"no {key}"
+                expected = "a whole number" if kind is int else "a text"
+                raise WeightsError(f"a weights frame has {came}; expected {expected}")
+        where = f"weights {marks['name']!r} v{marks['version']}"
         try:
-            weights = cls(
-                name=str(marks["name"]), version=int(marks["version"]), arrays=frame.fields,
-                hyper=json.loads(str(marks["hyper"])), parent=int(marks["parent"]),
-                labels=str(marks["labels"]),
-            )  # fmt: skip
-        except (KeyError, ValueError) as error:
-            raise WeightsError(f"a weights frame without a proper {error}") from None
-        if weights.digest != marks.get("sha256"):
-            raise WeightsError(f"weights {weights.name!r} v{weights.version} fail their SHA-256")
+            hyper = json.loads(marks["hyper"])
+        except (ValueError, RecursionError) as error:
+            raise WeightsError(f"{where}: hyper is not JSON: {error}") from None
+        if not isinstance(hyper, dict):
+            raise WeightsError(f"{where}: hyper is a {type(hyper).__name__}; expected an object")
+        weights = cls(
+            name=marks["name"], version=marks["version"], arrays=frame.fields, hyper=hyper,
+            parent=marks["parent"], labels=marks["labels"],
+        )  # fmt: skip
+        if weights.digest != marks["sha256"]:
+            raise WeightsError(f"{where} fail their SHA-256: they were damaged on the way")
         return weights

@@ -11,11 +11,13 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,8 +31,9 @@ from pipeline.flow import Edge, Flow
 from pipeline.frame import Frame
 from pipeline.metrics import Histogram
 from pipeline.plan import Plan, Planned
+from pipeline.rehearse import rehearse
 from pipeline.roots import WAIT_MS, Branch, EdgeRoot, Limits, SourceRoot
-from pipeline.segment import BlockError, Out, Segment, WeightsInput
+from pipeline.segment import BlockError, Out, Segment, WeightsInput, never_decided
 from pipeline.transport.edge import TAP_WINDOW, Receiver, Sender
 from pipeline.transport.sockets import CurveKeys, bind, connect, data_socket
 from pipeline.wire import Codec
@@ -82,8 +85,10 @@ class Worker:
         self.senders: list[Sender] = []
         self.receivers: list[EdgeRoot] = []
         self.sockets: list[zmq.Socket[bytes]] = []  # to be polled while there is nothing to do
+        self.poller: zmq.Poller | None = None  # that polls them
         self._stopping = False
         self._aborted = False
+        self._finished: set[Segment] = set()
         self._feedback: dict[str, WeightsInput] = {}
         self._trainers: dict[str, tuple[Segment, list[Branch]]] = {}
         self._build()
@@ -208,12 +213,16 @@ class Worker:
                     for branch in root.branches:
                         if isinstance(branch, Sender):
                             branch.close()
+            if self._feedback:
+                self._check_weights_can_come(roots)
             now = now_ns()
             if now >= look_ns + LOOK_NS:
                 look_ns = now
                 self._control()
                 for sender in self.senders:
                     sender.poll()
+                for root in self.receivers:
+                    root.receiver.ack()  # for one that never falls idle, its sender would wait
                 if now >= status_ns + STATUS_NS:
                     status_ns = now
                     self._status()
@@ -225,8 +234,21 @@ class Worker:
                 return
             self._idle(wait)
 
+    def _check_weights_can_come(self, roots: Sequence[SourceRoot | EdgeRoot]) -> None:
+        """Refuse to wait for weights that nobody is left to send.
+
+        Where other workers are part of the circle, the supervisor notices.
+        """
+        if any(isinstance(root, EdgeRoot) for root in roots):
+            return
+        for segment in self.segments:
+            if (waits := segment.waits) is not None:
+                holds = {name: held for s in self.segments for name, held in s.holds.items()}
+                raise RunError(never_decided(waits, holds))
+
     def _idle(self, wait: Callable[[int], object]) -> None:
         """Wait until something comes or is due; acknowledge if nothing comes at once."""
+        self._heed_only_what_can_be_processed()
         due = min((source.wait_ms() for source in self.sources), default=WAIT_MS)
         unacknowledged = [r.receiver for r in self.receivers if r.receiver.unacknowledged]
         if unacknowledged and not wait(min(due, 1)):
@@ -235,6 +257,17 @@ class Worker:
             unacknowledged = []
         if not unacknowledged:
             wait(due)
+
+    def _heed_only_what_can_be_processed(self) -> None:
+        """Leave out the edges whose messages have to wait: they would end every wait at once."""
+        if self.poller is None:
+            return
+        for root in self.receivers:
+            socket = root.receiver.socket
+            if root.blocked and socket in self.poller:
+                self.poller.unregister(socket)
+            elif not root.blocked and socket not in self.poller:
+                self.poller.register(socket, zmq.POLLIN)
 
     def _control(self) -> None:
         for message in self._link.messages() if self._link else ():
@@ -259,12 +292,26 @@ class Worker:
 
     def _results(self) -> dict[str, Any]:
         folder = None if self._aborted else self._folder
+        return {
+            segment.blocks[-1].name: self._result(segment, folder)
+            for segment in self.segments
+            if segment.sink is not None
+        }
+
+    def _result(self, segment: Segment, folder: Path | None) -> dict[str, Any]:
+        if segment not in self._finished:
+            self._finished.add(segment)
+            segment.finish()
+        return dict(segment.report(folder))
+
+    def last_words(self) -> dict[str, Any]:
+        """A snapshot after an error, with the results of all sinks that still have some."""
         results = {}
         for segment in self.segments:
             if segment.sink is not None:
-                segment.finish()
-                results[segment.blocks[-1].name] = dict(segment.report(folder))
-        return results
+                with suppress(BlockError):
+                    results[segment.blocks[-1].name] = self._result(segment, None)
+        return {**self.snapshot(), "results": results}
 
     def snapshot(self) -> dict[str, Any]:
         """Numbers of this worker so far."""
@@ -285,12 +332,16 @@ class Worker:
         left = [source.frames_left for source in self.sources]
         return {
             "blocks": blocks,
+            "at_ns": now_ns(),
             "emitted": {source.planned.name: source.frames for source in self.sources},
             "left": None if None in left else sum(n for n in left if n is not None),
             "latency": latency.counts(),
             "edges": {s.name: s.counts() for s in self.senders}
             | {r.receiver.name: r.receiver.counts() for r in self.receivers},
             "models": models,
+            "waits": [waits for segment in self.segments if (waits := segment.waits)],
+            "holds": {name: held for s in self.segments for name, held in s.holds.items()},
+            "held_up": [root.receiver.name for root in self.receivers if root.blocked],
         }
 
 
@@ -301,31 +352,43 @@ def main(run_dir: str, name: str, lifeline: int) -> int:
     link = WorkerLink(context, f"ipc://{run_dir}/control", name)
     link.send({"verb": "hello", "pid": os.getpid()})
     order = json.loads((Path(run_dir) / "order.json").read_text(encoding="utf-8"))
+    worker = None
     try:
         worker = _from_order(context, link, order, name)
         link.send({"verb": "ready"})
         if link.wait_for("go", "exit")["verb"] == "exit":
             return 0
-        poller = zmq.Poller()
+        worker.poller = poller = zmq.Poller()
         for socket in [link.socket, *worker.sockets]:
             poller.register(socket, zmq.POLLIN)
         done = worker.run(lambda ms: poller.poll(ms))
         link.send({"verb": "done", **done})
-    except BlockError as error:
-        place = f"{error.block}-{error.stream}-{error.seq}".replace("/", "_")
-        file = Path(order["folder"]) / "errors" / f"{place}.txt"
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(
-            f"block {error.block}\nstream {error.stream}\nseq {error.seq}\n\n{error.text}",
-            encoding="utf-8",
-        )
-        text = f"{error} (traceback: {file})" if not error.for_user else str(error.__cause__)
-        link.send({"verb": "failed", "text": text, "for_user": error.for_user})
-    except KalvitError as error:
-        link.send({"verb": "failed", "text": str(error), "for_user": True})
+    except (BlockError, KalvitError) as error:
+        known = {} if worker is None else worker.last_words()
+        link.send({"verb": "failed", **_failure(error, Path(order["folder"])), **known})
     link.wait_for("exit")
     context.destroy(linger=0)
     return 0
+
+
+def _failure(error: BlockError | KalvitError, folder: Path) -> dict[str, Any]:
+    """What the supervisor should know of an error; that of a block is kept in the run folder."""
+    if not isinstance(error, BlockError):
+        return {"text": str(error), "for_user": True}
+    place = "-".join(filter(None, (error.block, error.stream, str(error.seq))))
+    file = folder / "errors" / (re.sub(r"[^\w.-]", "_", place)[:120] + ".txt")
+    try:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(
+            f"block {error.block}\nstream {error.stream}\nseq {error.seq}\n\n{error.text}",
+            encoding="utf-8", errors="backslashreplace",
+        )  # fmt: skip
+        kept = f"traceback: {file}"
+    except OSError as failed:
+        kept = f"its traceback could not be written: {failed.strerror}"
+    if error.for_user:
+        return {"text": f"{error.block}: {error.__cause__}", "for_user": True}
+    return {"text": f"{error} ({kept})", "for_user": False}
 
 
 def _from_order(
@@ -361,6 +424,7 @@ def _from_order(
         open_receiver=receiver, link=link,
     )  # fmt: skip
     worker.sockets = sockets
+    rehearse(plan, name)
     return worker
 
 

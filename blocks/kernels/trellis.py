@@ -15,11 +15,11 @@ where all branches into a state have the same; known channels and learned networ
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from blocks.kernels import isi_metrics
 
 Array = np.ndarray[Any, Any]
 
@@ -134,46 +134,8 @@ class IsiMetrics:
             self._scratch = np.empty(count, self.dtype)
         metrics = self._scratch[:count].reshape(*samples.shape, means.shape[1])
         if self._poisson:
-            poisson(samples, means, first, metrics)
+            isi_metrics.poisson(samples, means, first, metrics)
         else:
             scale = (1.0 if is_complex else 0.5) / self._noise_var
-            gaussian(samples, means, first, self.dtype.type(scale), metrics)
+            isi_metrics.gaussian(samples, means, first, self.dtype.type(scale), metrics)
         return metrics
-
-
-@njit(cache=True, nogil=True)
-def gaussian(samples: Array, means: Array, first: int, scale: float, metrics: Array) -> None:
-    """Write scale |sample - mean|^2.
-
-    samples  (words, time)              real or complex
-    means    (rows, n_branches)         row min(first + i, rows - 1) for column i of samples
-    metrics  (words, time, n_branches)  written: real
-    """
-    rows, n_branches = means.shape
-    for word in range(samples.shape[0]):
-        for i in range(samples.shape[1]):
-            row = min(first + i, rows - 1)
-            y = samples[word, i]
-            for branch in range(n_branches):
-                error = y - means[row, branch]
-                metrics[word, i, branch] = scale * (
-                    error.real * error.real + error.imag * error.imag
-                )
-
-
-@njit(cache=True, nogil=True)
-def poisson(samples: Array, means: Array, first: int, metrics: Array) -> None:
-    """Write mean - sample log(mean), the negative log-probability of a count less log(count!).
-
-    samples  (words, time)              counts
-    means    (rows, n_branches)         > 0; row min(first + i, rows - 1) for column i of samples
-    metrics  (words, time, n_branches)  written
-    """
-    rows, n_branches = means.shape
-    for word in range(samples.shape[0]):
-        for i in range(samples.shape[1]):
-            row = min(first + i, rows - 1)
-            y = samples[word, i]
-            for branch in range(n_branches):
-                mean = means[row, branch]
-                metrics[word, i, branch] = mean - y * math.log(mean)

@@ -15,7 +15,7 @@ from pipeline.block import FieldType, Sink, param
 from pipeline.errors import ConnectError
 from pipeline.frame import Array, FrameInfo, Scalar
 
-Symbols = Bool[Array, "*word time"] | Integer[Array, "*word time"] | Complex[Array, "*word time"]
+Symbols = Bool[Array, "..."] | Integer[Array, "..."] | Complex[Array, "..."]
 
 MOST_BINS = 512  # points of a curve; neighbours merge when there would be more
 MOST_CHANGES = 64  # changes of a model's version that are remembered
@@ -95,7 +95,8 @@ class ErrorRate(Sink, name="sink.error_rate"):
     Where a mark `<block>.version` changes, the report remembers it (the first 64 of them):
     [symbol, stream, block, version], `symbol` counted from the start of the stream.
 
-    sent, symbols  (..., time) integers or complex
+    sent, symbols  (time) or (word, time) integers or complex; or other dims, such as (data) of
+                   information bits: reads = { sent = "bits", symbols = "payload" }
     """
 
     skip: int = param(
@@ -104,6 +105,11 @@ class ErrorRate(Sink, name="sink.error_rate"):
 
     def narrow(self, reads: Mapping[str, FieldType]) -> Mapping[str, FieldType]:
         sent, symbols = reads["sent"], reads["symbols"]
+        if sent.dims != symbols.dims or len(sent.dims) not in (1, 2):
+            raise ConnectError(
+                f"'symbols' is {symbols}, but 'sent' is {sent}; they must have the same dims, of a "
+                "stream or of words"
+            )
         if _is_complex(sent) != _is_complex(symbols):
             raise ConnectError(
                 f"'symbols' is {symbols}, but 'sent' is {sent}; they must come from one alphabet"
@@ -160,8 +166,8 @@ class ErrorRate(Sink, name="sink.error_rate"):
         if self._changes:
             found["version_changes"] = [list(change) for change in self._changes]
         if folder is not None and self._symbols:
-            self._draw(folder / "error_rate.png")
-            found["picture"] = "error_rate.png"
+            found["picture"] = f"{self.context.name}.png"
+            self._draw(folder / found["picture"])
         return found
 
     def state(self) -> Mapping[str, Array | Scalar]:
@@ -214,10 +220,16 @@ class ErrorRate(Sink, name="sink.error_rate"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(8.0, 6.4 if self._words else 3.8), layout="constrained")
+        figure = Figure(figsize=(8.0, 7.6 if self._words else 4.2), layout="constrained")
         FigureCanvasAgg(figure)
         panels = figure.subplots(2 if self._words else 1, squeeze=False)[:, 0]
         overall = self._errors / self._symbols
+        low, high = wilson(self._errors, self._symbols)
+        panels[0].set_title(
+            f"{self.context.name}: symbol error rate {overall:.3g}, 95 % interval {low:.3g} to "
+            f"{high:.3g}\n{self._errors:,} errors in {self._symbols:,} symbols",
+            loc="left", fontsize=10,
+        )  # fmt: skip
         self._plot(panels[0], self._over_time, overall, "symbols")
         panels[0].set_xlabel("symbols since the start of the stream")
         for symbol, stream, block, version in self._changes:
@@ -233,26 +245,41 @@ class ErrorRate(Sink, name="sink.error_rate"):
         figure.savefig(path, dpi=130)
 
     def _plot(self, axes: Any, curve: Curve, overall: float, unit: str) -> None:
-        width, (errors, symbols) = curve.merged(errors_wanted=10.0, least=32)
-        used = symbols > 0
+        """A curve with its intervals, on a log axis that shows where it lies and no more."""
+        from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator
+
+        width, (errors, symbols) = curve.merged(errors_wanted=200.0, least=32)
+        used = np.flatnonzero(symbols)  # without a hole
+        edges = np.append(used, used[-1] + 1) * width
         errors, symbols = errors[used], symbols[used]
-        middle = np.flatnonzero(used) * width + (width - 1) / 2.0
+        if used.size > 1 and symbols[-1] < symbols[-2] / 2:  # the last bin has just begun
+            edges = np.delete(edges, -2)
+            errors, symbols = _joined(errors), _joined(symbols)
         rate = errors / symbols
         band = np.array([wilson(*pair) for pair in zip(errors, symbols, strict=True)])
-        floor = 0.3 / symbols.max()  # stands for 0, which a log axis does not have
-        axes.set_yscale("log")
-        axes.fill_between(
-            middle, np.maximum(band[:, 0], floor), band[:, 1], step="mid", alpha=0.25,
-            linewidth=0.0, label="95 % interval",
+        bottom, top = _decade(rate[rate > 0], band[:, 1])
+        axes.stairs(
+            band[:, 1], edges, baseline=np.maximum(band[:, 0], bottom), fill=True, alpha=0.25,
+            color="tab:blue", label="its 95 % interval",
         )  # fmt: skip
-        shown = np.where(errors > 0, rate, np.nan)
-        axes.step(middle, shown, where="mid", linewidth=1.0, label=f"points of {width} {unit}")
+        axes.stairs(
+            np.where(errors > 0, rate, np.nan), edges, baseline=None, linewidth=1.4,
+            color="tab:blue", label="in each " + (unit[:-1] if width == 1 else f"{width:,} {unit}"),
+        )  # fmt: skip
         if overall > 0:
-            axes.axhline(overall, color="black", linewidth=0.8, label=f"overall {overall:.3g}")
-        axes.set_ylim(bottom=floor, top=1.2)
+            axes.axhline(overall, color="black", linewidth=0.8, linestyle="--", label="overall")
+        axes.set_yscale("log")
+        axes.set_ylim(bottom, top)
+        axes.set_xlim(edges[0], edges[-1])
         axes.set_ylabel("symbol error rate")
-        axes.grid(which="both", alpha=0.25)
-        axes.legend(loc="best", fontsize=8)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, place: ""))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        handles, labels = axes.get_legend_handles_labels()
+        axes.legend(handles[::-1], labels[::-1], loc="upper right", fontsize=8, ncols=3)
 
 
 def _is_complex(kind: FieldType) -> bool:
@@ -262,3 +289,15 @@ def _is_complex(kind: FieldType) -> bool:
 def _curve(notes: list[int], counts: Array) -> Curve:
     width, used = notes
     return Curve(width, used, counts.copy())
+
+
+def _joined(counts: Array) -> Array:
+    """The last two as one."""
+    return np.append(counts[:-2], counts[-2:].sum())
+
+
+def _decade(rates: Array, highest: Array) -> tuple[float, float]:
+    """Limits of a log axis for these rates and upper limits: a decade at least, with some air."""
+    top = min(1.0, 2.0 * float(highest.max()))
+    bottom = float(rates.min()) / 2.0 if rates.size else top / 100.0
+    return min(bottom, top / 10.0), top

@@ -246,11 +246,14 @@ class Receiver:
         self._lossless = lossless
         self._ack_every = window // 8
         self.frames = 0
-        self.bytes = 0
+        self.bytes = 0  # of messages that are processed
         self.lost = 0
         self.refused = 0
         self.ended = False  # the sender has closed the edge
         self.last_refusal = ""
+        self.stride = 1 << 16  # frames handed on at a time; a worker sets it by how long they take
+        self._rest: deque[Frame] = deque()  # of a message under way
+        self._size = 0
         self._acked = 0
         self._next: dict[str, int] = {}
 
@@ -260,29 +263,37 @@ class Receiver:
         return counts | ({"refused": self.refused} if self.refused else {})
 
     def pump(self) -> bool:
-        """Process one message, if one has come."""
-        socket = self.socket
-        try:
-            part = socket.recv(zmq.NOBLOCK)
-        except zmq.Again:
-            return False
-        size = len(part)
-        if not size:
-            self.ended = True
-            self.ack()
-            return True
-        parts: list[memoryview] = []
-        while socket.getsockopt(zmq.RCVMORE):
-            more = socket.recv(copy=False)
-            parts.append(more.buffer)
-            size += len(more)
-        self.bytes += size
-        try:
-            frames = self._codec.decode(part, parts)
-        except FrameError as error:
-            self.refused += 1
-            self.last_refusal = str(error)
-            frames = []
+        """Process one message, if one has come, or `stride` frames of it."""
+        rest = self._rest
+        frames: Sequence[Frame]
+        if rest:
+            frames = [rest.popleft() for _ in range(min(self.stride, len(rest)))]
+        else:
+            socket = self.socket
+            try:
+                part = socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return False
+            size = len(part)
+            if not size:
+                self.ended = True
+                self.ack()
+                return True
+            parts: list[memoryview] = []
+            while socket.getsockopt(zmq.RCVMORE):
+                more = socket.recv(copy=False)
+                parts.append(more.buffer)
+                size += len(more)
+            self._size = size
+            try:
+                frames = self._codec.decode(part, parts)
+            except FrameError as error:
+                self.refused += 1
+                self.last_refusal = str(error)
+                frames = ()
+            if len(frames) > self.stride:
+                rest.extend(frames[self.stride :])
+                frames = frames[: self.stride]
         for frame in frames:
             expected = self._next.get(frame.stream, 0)
             if frame.seq != expected and self._lossless:
@@ -292,8 +303,10 @@ class Receiver:
                 del self._next[frame.stream]
             self.frames += 1
             self._out(frame)
-        if self.bytes - self._acked >= self._ack_every:
-            self.ack()
+        if not rest:
+            self.bytes += self._size
+            if self.bytes - self._acked >= self._ack_every:
+                self.ack()
         return True
 
     @property
@@ -304,5 +317,8 @@ class Receiver:
     def ack(self) -> None:
         """Acknowledge everything processed so far."""
         if self._acked != self.bytes:
-            self.socket.send(_ACK.pack(self.bytes))
+            try:
+                self.socket.send(_ACK.pack(self.bytes), zmq.NOBLOCK)
+            except zmq.Again:
+                return  # nobody is there: the worker that sends has died
             self._acked = self.bytes

@@ -16,6 +16,7 @@ import zmq
 from pipeline.errors import RunError
 
 LINGER_MS = 0  # everything that matters is acknowledged before a socket closes
+RECONNECT_MS = 10  # the other end may come up a little later
 SLACK = 1 << 16  # bytes of a message beside the frame it carries
 
 
@@ -43,6 +44,7 @@ def data_socket(context: zmq.Context[zmq.Socket[bytes]], cap: int) -> zmq.Socket
     socket.setsockopt(zmq.SNDHWM, 0)  # the edge counts credit in bytes
     socket.setsockopt(zmq.RCVHWM, 0)
     socket.setsockopt(zmq.MAXMSGSIZE, cap + SLACK)
+    socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
     return socket
 
 
@@ -55,7 +57,7 @@ def bind(socket: zmq.Socket[bytes], endpoint: str, keys: CurveKeys | None) -> No
         socket.bind(endpoint)
     except zmq.ZMQError as error:
         raise RunError(
-            f"cannot listen on {endpoint}: {error.strerror}; "
+            f"cannot listen on {endpoint}: {zmq.strerror(error.errno or 0)}; "
             "choose another port, or end the program that holds this one"
         ) from None
 
@@ -69,4 +71,4 @@ def connect(socket: zmq.Socket[bytes], endpoint: str, keys: CurveKeys | None) ->
     try:
         socket.connect(endpoint)
     except zmq.ZMQError as error:
-        raise RunError(f"cannot connect to {endpoint}: {error.strerror}") from None
+        raise RunError(f"cannot connect to {endpoint}: {zmq.strerror(error.errno or 0)}") from None

@@ -319,7 +319,7 @@ def test_a_folder_without_permission_is_refused(tmp_path):
 
 
 def test_an_empty_path_is_refused():
-    with pytest.raises(ParameterError, match="path has 0 items"):
+    with pytest.raises(ParameterError, match="path has 0 characters"):
         Recording(path="")
 
 
