@@ -6,8 +6,8 @@
 # make fuzz     900 000 damaged messages into the wire codec
 # make clean    remove caches and builds; .venv, runs/ and models/ stay
 #
-# On Linux, PyPI's torch brings CUDA. For the CPU build:
-#   make setup PIP_ARGS='--extra-index-url ...'
+# On Linux, PyPI's torch brings CUDA. For the CPU build give pip the index that torch's own
+# installation page names: make setup PIP_ARGS='--extra-index-url ...'
 
 PYTHON ?= python3
 PIP_ARGS ?=
