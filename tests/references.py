@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 from scipy.special import logsumexp
+from scipy.stats import norm
 
 # --- Channels with memory: enumeration of all words, and BCJR in the log domain -------------------
 
@@ -124,3 +125,139 @@ def bcjr(samples, taps, alphabet, noise_var, *, silence):
         backward = np.logaddexp.reduce(log_gamma[i] + backward[:, np.array(after)], axis=2)
         backward -= backward.max(axis=1, keepdims=True)
     return posterior
+
+
+# --- Shift-register codes: from the definition, by enumeration, and by bounds ---------------------
+
+
+def code_bits(bits, generators, before=()):
+    """Code bits of one word; `before` are the bits before it, the oldest first, and else 0."""
+    polynomials = [bin(int(octal, 8))[2:] for octal in generators]
+    length = max(map(len, polynomials))
+    whole = [0] * length + list(before) + list(bits)
+    coded = []
+    for i in range(len(whole) - len(bits), len(whole)):
+        newest_first = whole[i - length + 1 : i + 1][::-1]
+        for digits in polynomials:
+            digits = digits.rjust(length, "0")
+            coded.append(sum(int(d) * bit for d, bit in zip(digits, newest_first, strict=True)) % 2)
+    return coded
+
+
+def every_code_word(generators, length, ending, start="known"):
+    """All words of `length` bits and their code words, (n, length) and (n, size), as 0 and 1.
+
+    ending   "terminated", "tail_biting" or "truncated"; start "unknown": anything before the word
+    """
+    memory = max(int(octal, 8).bit_length() for octal in generators) - 1
+    words, coded = [], []
+    for bits in itertools.product((0, 1), repeat=length):
+        pasts = itertools.product((0, 1), repeat=memory) if start == "unknown" else [(0,) * memory]
+        if ending == "tail_biting":
+            pasts = [(bits * memory)[-memory:]]
+        for past in pasts:
+            tail = (0,) * memory if ending == "terminated" else ()
+            words.append(bits)
+            coded.append(code_bits((*bits, *tail), generators, past))
+    return np.array(words, np.uint8), np.array(coded, np.int64)
+
+
+def code_spectrum(generators, most):
+    """Total information weight of the paths that leave and rejoin the all-zero path, by weight.
+
+    Returns (most + 1,): the entry d is the number of bits 1 on all paths with d code bits 1.
+    """
+    memory = max(int(octal, 8).bit_length() for octal in generators) - 1
+    totals = np.zeros(most + 1)
+    alive = {((0,) * memory, 0): (1, 0)}  # (register, code weight) -> paths, their bits 1
+    first = True
+    while alive:
+        step = {}
+        for (register, weight), (paths, ones) in alive.items():
+            for bit in (1,) if first else (0, 1):
+                heavier = weight + sum(code_bits([bit], generators, register))
+                after = (*register, bit)[1:]
+                if heavier > most:
+                    continue
+                if not any(after):
+                    totals[heavier] += ones + paths * bit
+                    continue
+                old = step.get((after, heavier), (0, 0))
+                step[after, heavier] = (old[0] + paths, old[1] + ones + paths * bit)
+        alive, first = step, False
+    return totals
+
+
+def union_bound(generators, ebn0_db, most):
+    """Bound on the bit error rate of most likely decoding of BPSK in white noise, up to weight."""
+    rate = 1.0 / len(generators)
+    weights = np.arange(most + 1)
+    pairwise = norm.sf(np.sqrt(2 * weights * rate * 10 ** (ebn0_db / 10)))
+    return (code_spectrum(generators, most) * pairwise).sum()
+
+
+# --- State-space models: textbook loops in float64, and the joint normal distribution -------------
+
+
+def kalman_filter(observations, F, Q, H, R, mean, covariance):
+    """Updated means and covariances, nis and log-likelihood; rows that are NaN are cut out.
+
+    F, Q   (n, n), or (time, n, n)
+    """
+    F = np.broadcast_to(F, (len(observations), *np.shape(F)[-2:]))
+    Q = np.broadcast_to(Q, F.shape)
+    x, P = np.asarray(mean, float), np.asarray(covariance, float)
+    means, covariances, nis, log_p = [], [], [], []
+    for y, f, q in zip(observations, F, Q, strict=True):
+        x, P = f @ x, f @ P @ f.T + q
+        there = ~np.isnan(y)
+        squared = likely = 0.0
+        if there.any():
+            h, r, e = H[there], R[np.ix_(there, there)], y[there] - H[there] @ x
+            S = h @ P @ h.T + r
+            K = P @ h.T @ np.linalg.inv(S)
+            x, P = x + K @ e, (np.eye(len(x)) - K @ h) @ P
+            squared = e @ np.linalg.solve(S, e)
+            likely = -0.5 * (squared + np.linalg.slogdet(2.0 * np.pi * S)[1])
+        means.append(x)
+        covariances.append(P)
+        nis.append(squared)
+        log_p.append(likely)
+    return np.array(means), np.array(covariances), np.array(nis), np.array(log_p)
+
+
+def normal_posterior(observations, F, Q, H, R, mean, covariance):
+    """Means (time, n) and covariances (time, n, n) of all states given all observations.
+
+    No recursion: the joint distribution of the whole trajectory, conditioned on what was seen.
+    """
+    steps, n = len(observations), len(mean)
+    noise_to_state = np.zeros((steps * n, (steps + 1) * n))  # of (x0, w1, w2 ...)
+    power = np.eye(n)
+    for i in range(steps):
+        power = F @ power
+        noise_to_state[i * n : (i + 1) * n, :n] = power
+        for k in range(i + 1):
+            block = np.linalg.matrix_power(F, i - k)
+            noise_to_state[i * n : (i + 1) * n, (k + 1) * n : (k + 2) * n] = block
+    spread = np.kron(np.eye(steps + 1), Q)
+    spread[:n, :n] = covariance
+    prior = noise_to_state @ spread @ noise_to_state.T
+    expected = noise_to_state[:, :n] @ mean
+    there = ~np.isnan(observations).ravel()
+    seeing = np.kron(np.eye(steps), H)[there]
+    S = seeing @ prior @ seeing.T + np.kron(np.eye(steps), R)[np.ix_(there, there)]
+    gain = np.linalg.solve(S, seeing @ prior).T
+    posterior = prior - gain @ seeing @ prior
+    means = expected + gain @ (observations.ravel()[there] - seeing @ expected)
+    blocks = [posterior[i * n : (i + 1) * n, i * n : (i + 1) * n] for i in range(steps)]
+    return means.reshape(steps, n), np.array(blocks)
+
+
+def derivative(function, at, step=1e-5):
+    """Jacobian by central differences."""
+    columns = [
+        (function(at + step * axis) - function(at - step * axis)) / (2.0 * step)
+        for axis in np.eye(len(at))
+    ]
+    return np.stack(columns, axis=-1)

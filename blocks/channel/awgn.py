@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Complex64, Float32, Int8
 
 from blocks import fields
-from blocks.channel.noise import gaussian, received_type, standard_normal, variance
+from blocks.channel.noise import (
+    Position,
+    gaussian,
+    received_type,
+    standard_normal,
+    variance,
+)
 from pipeline.block import Block, FieldType, param
-from pipeline.frame import Array, FrameInfo
+from pipeline.frame import Array, FrameInfo, Scalar
 
 
 class Received(NamedTuple):
@@ -42,6 +48,7 @@ class Awgn(Block, name="channel.awgn"):
 
     def start(self) -> None:
         self._normals = self.draws("noise", standard_normal)
+        self._position = Position()
 
     def process(
         self,
@@ -50,5 +57,12 @@ class Awgn(Block, name="channel.awgn"):
     ) -> Received:
         is_complex = sent.dtype.kind == "c"
         noise_var = variance(self.snr_db)
-        noise = gaussian(self._normals, info.sample, sent.shape, noise_var, is_complex)
+        first = self._position.take(info, sent.size)
+        noise = gaussian(self._normals, first, sent.shape, noise_var, is_complex)
         return Received(samples=(sent + noise).astype(np.complex64 if is_complex else np.float32))
+
+    def state(self) -> Mapping[str, Array | Scalar]:
+        return {"position": self._position.next}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self._position.next = int(state["position"])

@@ -11,7 +11,7 @@ from jaxtyping import Complex64, Float32, Int8
 
 from blocks import fields
 from blocks.channel import tap_files
-from blocks.channel.noise import gaussian, received_type, standard_normal, variance
+from blocks.channel.noise import Position, gaussian, received_type, standard_normal, variance
 from pipeline.block import Block, Field, FieldType, param
 from pipeline.errors import ParameterError
 from pipeline.frame import Array, FrameInfo, Scalar
@@ -155,6 +155,7 @@ class Isi(Block, name="channel.isi"):
         self._fixed = np.ascontiguousarray(self._base.T)
         self._fixed_field = self._base.astype(np.float32)
         self._tail: Array = np.full(self._base.shape[1] - 1, self.before, np.float64)
+        self._position = Position()
         self._normals = self.draws("noise", standard_normal)
         self._uniforms = self.draws("counts", lambda rng, n: rng.random(n))
         if self.noise == "poisson":
@@ -171,14 +172,15 @@ class Isi(Block, name="channel.isi"):
         is_complex = sent.dtype.kind == "c"
         if self.noise == "poisson" or self.before:
             self._check_alphabet(is_complex, lowest=int(sent.min()) if sent.size else 0)
-        taps, block, field = self._taps_of(info.sample, sent.shape)
+        first = self._position.take(info, sent.size)
+        taps, block, field = self._taps_of(first, sent.shape)
         samples = self._received(sent, taps, block)
         if self.noise == "gaussian":
             noise_var = variance(self.snr_db)
-            samples += gaussian(self._normals, info.sample, sent.shape, noise_var, is_complex)
+            samples += gaussian(self._normals, first, sent.shape, noise_var, is_complex)
         elif self.noise == "poisson":
             means = self._root_snr * samples.ravel() + 1.0
-            uniforms = self._uniforms.take(info.sample, sent.size)
+            uniforms = self._uniforms.take(first, sent.size)
             self._invert(uniforms, means, samples.reshape(-1))
         self._distort(samples.view(np.float64))
         return Received(
@@ -186,10 +188,11 @@ class Isi(Block, name="channel.isi"):
         )
 
     def state(self) -> Mapping[str, Array | Scalar]:
-        return {"tail": self._tail}
+        return {"tail": self._tail, "position": self._position.next}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self._tail = np.array(state["tail"])
+        self._position.next = int(state["position"])
 
     @property
     def _root_snr(self) -> float:

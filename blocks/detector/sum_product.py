@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Complex64, Float32, Int8
 
 from blocks import fields
 from blocks.detector.isi import IsiDetector
-from blocks.kernels import sum_product
+from blocks.kernels import max_log, sum_product
 from blocks.late import LateRows
 from pipeline.block import FieldType, param
 from pipeline.errors import ParameterError
@@ -33,6 +33,12 @@ class SumProduct(IsiDetector, name="detector.sum_product"):
     Shlezinger et al., "Model-Based Deep Learning", Proc. IEEE 2023: Algorithm 5 (the BCJR
     algorithm), function node (26), exact, in the scaled probability domain.
 
+    Mode "max_log" puts the best sequence in the place of the sum over all (Robertson, Villebrun and
+    Hoeher, ICC 1995): an LLR is how much likelier the best sequence with bit 1 is than the best
+    with bit 0, and symbols are those of the most likely sequence. A wrong noise level is a factor
+    on all LLRs and changes no symbol. The posterior of a state is in proportion to its best
+    sequence.
+
     A stream is decided in windows of `lag` symbols, each given all samples up to the end of the
     next window; the forward message goes on from frame to frame, so nothing depends on how the
     stream is cut. Words are decided one by one, each given all of its samples.
@@ -51,6 +57,9 @@ class SumProduct(IsiDetector, name="detector.sum_product"):
         default=None, above=0.0, unit="V^2",
         doc="noise variance per sample, of both parts if complex; or give snr_db",
     )  # fmt: skip
+    mode: Literal["exact", "max_log"] = param(
+        default="exact", doc="sum over all sequences, or the best one in its place"
+    )
 
     def check(self) -> None:
         super().check()
@@ -70,9 +79,10 @@ class SumProduct(IsiDetector, name="detector.sum_product"):
         # float64 for its exponents: LLRs to 300 nats, and a noise level that is far off.
         self._metrics = self._isi_metrics(np.float64, noise_var)
         start, order = self._start_states(), self._alphabet.size
-        self._detector = sum_product.FixedLag(start, order, start.size * order, self._lag)
+        kernel = max_log if self.mode == "max_log" else sum_product
+        self._detector = kernel.FixedLag(start, order, start.size * order, self._lag)
         bits = np.arange(order).astype(np.uint8)[:, None] >> np.arange(order.bit_length() - 1)
-        self._bit_is_one = (bits & 1).astype(np.float64)  # (symbol index, bit)
+        self._bit_is_one = (bits & 1).astype(bool)  # (symbol index, bit)
         self._late = LateRows(
             self._alphabet[:0],
             np.empty((0, start.size), np.float32),
@@ -95,14 +105,24 @@ class SumProduct(IsiDetector, name="detector.sum_product"):
         return [Decided(*rows) for rows in self._late.complete()]
 
     def _decided(self, posterior: Array, marginal: Array) -> Decided:
-        """Decisions and LLRs from the posteriors of the newest symbol."""
-        with np.errstate(divide="ignore"):  # a symbol that is ruled out: the limit holds
-            llr = np.log(marginal @ self._bit_is_one) - np.log(marginal @ (1.0 - self._bit_is_one))
+        """Decisions and LLRs from the posteriors of the newest symbol, or from its costs."""
+        if self.mode == "max_log":
+            best = marginal.argmin(axis=-1)
+            llr = self._least(marginal, ~self._bit_is_one) - self._least(marginal, self._bit_is_one)
+        else:
+            best = marginal.argmax(axis=-1)
+            with np.errstate(divide="ignore"):  # a symbol that is ruled out: the limit holds
+                llr = np.log(marginal @ self._bit_is_one) - np.log(marginal @ ~self._bit_is_one)
         return Decided(
-            symbols=self._alphabet[marginal.argmax(axis=-1)],
+            symbols=self._alphabet[best],
             posterior=posterior,
             llr=llr.clip(-LLR_LIMIT, LLR_LIMIT).astype(np.float32),
         )
+
+    @staticmethod
+    def _least(costs: Array, which: Array) -> Array:
+        """The least cost of the symbols that count for each bit, (..., bit)."""
+        return np.asarray(np.where(which, costs[..., None], np.inf).min(axis=-2))
 
     def _words(self, samples: Array) -> tuple[Array, Array]:
         words, length = samples.shape
@@ -119,9 +139,21 @@ class SumProduct(IsiDetector, name="detector.sum_product"):
         """Both passes over some words. Long words keep messages, and compute factors twice."""
         words, length = samples.shape
         order, floor = self._alphabet.size, sum_product.floor_of(np.float64)
-        message = np.tile(start / start.sum(), (words, 1))
         scratch, forwards = np.empty(start.size), np.empty((words, length, start.size))
         pieces = list(self._chunks(length, self._metrics.chunk))
+        if self.mode == "max_log":
+            message = np.tile(np.where(start, 0.0, np.inf), (words, 1))
+            for piece in pieces:
+                metrics = self._metrics(samples[:, piece], piece.start)
+                max_log.forward(metrics, piece.start, order, message, forwards)
+            message[:] = np.where(end, 0.0, np.inf)
+            for piece in reversed(pieces):
+                metrics = self._metrics(samples[:, piece], piece.start)
+                max_log.backward(
+                    metrics, piece.start, order, message, scratch, forwards, posterior, marginal
+                )
+            return
+        message = np.tile(start / start.sum(), (words, 1))
         for piece in pieces:
             factors = self._factors(samples, piece)
             sum_product.forward(factors, piece.start, order, floor, message, forwards)

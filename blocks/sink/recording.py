@@ -111,7 +111,7 @@ class Recording(Sink, name="sink.recording"):
     def report(self, folder: Path | None) -> Mapping[str, Any]:
         recorders = self._recorders.values()
         return {
-            "paths": [str(recorder.data) for recorder in recorders],
+            "paths": sorted(str(recorder.data) for recorder in recorders),
             "samples": sum(recorder.samples for recorder in recorders),
             "bytes": sum(recorder.bytes for recorder in recorders),
             "seconds": sum(recorder.seconds for recorder in recorders),

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import references
@@ -202,6 +204,62 @@ def test_decisions_and_posteriors_equal_a_plain_bcjr():
     np.testing.assert_allclose(
         result["posterior"][:, :, 1::2].sum(axis=2), expected[:, :, 1], atol=1e-6
     )
+
+
+# --- Max-log ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("modulation", ["bpsk", "ook", "qpsk"])
+@pytest.mark.parametrize("taps", TAPS.values(), ids=TAPS)
+@pytest.mark.parametrize("start", ["silence", "known", "unknown"])
+@pytest.mark.parametrize("end", ["unknown", "known"])
+def test_max_log_llrs_compare_the_best_of_all_words_with_a_bit(modulation, taps, start, end):
+    samples = some_samples(modulation, 4, len(taps), modulation == "qpsk")
+    options = {"start": start, "end": end, "known": 1}
+    block = SumProduct(
+        taps=taps, modulation=modulation, noise_var=NOISE_VAR, mode="max_log",
+        start_state=start, end_state=end, known_symbol=1,
+    )  # fmt: skip
+    (result,) = drive(block, [{"samples": samples}])
+    alphabet = ALPHABETS[modulation]
+    for word, row in enumerate(samples):
+        every = references.Enumerated(row, taps, alphabet, gaussian, **options)
+        best = every.indices[every.log_p.argmax()]
+        np.testing.assert_array_equal(result["symbols"][word], alphabet[best])
+        np.testing.assert_allclose(result["posterior"][word].sum(axis=1), 1, atol=1e-6)
+        for i, bit in itertools.product(range(row.size), range(result["llr"].shape[2])):
+            one = every.log_p[every.indices[:, i] >> bit & 1 == 1].max(initial=-np.inf)
+            zero = every.log_p[every.indices[:, i] >> bit & 1 == 0].max(initial=-np.inf)
+            expected = np.clip(one - zero, -300, 300)
+            np.testing.assert_allclose(result["llr"][word, i, bit], expected, atol=1e-4)
+
+
+def test_a_wrong_noise_level_is_a_factor_on_max_log_llrs():
+    _, samples = received(EXPONENTIAL, 4.0, 1000)
+    values = {"taps": EXPONENTIAL, "mode": "max_log"}
+    (one,) = drive(SumProduct(**values, noise_var=4.0), [{"samples": samples}])
+    (other,) = drive(SumProduct(**values, noise_var=1.0), [{"samples": samples}])
+    np.testing.assert_allclose(4 * one["llr"], other["llr"], rtol=1e-5)
+    np.testing.assert_array_equal(one["symbols"], other["symbols"])
+
+
+def test_max_log_and_exact_agree_where_there_is_little_noise():
+    sent, samples = received(EXPONENTIAL, 20.0, 1000)
+    (exact,) = drive(SumProduct(taps=EXPONENTIAL, snr_db=20.0), [{"samples": samples}])
+    (best,) = drive(
+        SumProduct(taps=EXPONENTIAL, snr_db=20.0, mode="max_log"), [{"samples": samples}]
+    )
+    np.testing.assert_array_equal(best["symbols"], sent)
+    np.testing.assert_allclose(best["llr"], exact["llr"], atol=1.5)
+
+
+def test_long_words_and_streams_are_max_log_detected_alike():
+    _, samples = received((1.0, 0.6, 0.3), 3.0, 9000)  # 8 branches: pieces of 4096
+    values = {"taps": (1.0, 0.6, 0.3), "snr_db": 3.0, "mode": "max_log"}
+    (word,) = drive(SumProduct(**values), [{"samples": samples[None]}])
+    (full,) = drive(SumProduct(**values, lag=9000), [{"samples": samples}])
+    np.testing.assert_allclose(word["llr"][0], full["llr"], atol=1e-5)
+    np.testing.assert_array_equal(word["symbols"][0], full["symbols"])
 
 
 # --- Statistics -------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""From soft bits to information bits."""

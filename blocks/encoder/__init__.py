@@ -1,0 +1,1 @@
+"""From information bits to sent symbols."""
