@@ -2,7 +2,8 @@
 
 The hop is the two ends of an edge as workers use them: codec with CRC, credit in bytes,
 acknowledgements, sequence check, counters; small frames share messages unless told otherwise.
-`python -m bench.hop` prints medians and ratios over interleaved pairs.
+`python -m bench.hop` prints medians and ratios over interleaved pairs; one pair for a profile:
+`py-spy record --subprocesses -f raw -o FILE -- python -m bench.hop --pairs 1 --bytes 1024`.
 """
 
 from __future__ import annotations
@@ -19,10 +20,9 @@ from types import MappingProxyType
 import numpy as np
 import zmq
 
-from bench import bare
 from pipeline.frame import Frame, Kind
 from pipeline.limits import FRAME_CAP
-from pipeline.transport import edge
+from pipeline.transport import bare, edge
 from pipeline.transport.sockets import bind, connect, data_socket
 from pipeline.wire import Codec
 
@@ -91,50 +91,46 @@ def rate(size: int, frames: int, *, shared: bool = True) -> float:
         return frames / seconds
 
 
-def measure(pairs: int = 9) -> list[dict[str, float]]:
-    """Median rates and ratios for each size; every pair of runs is interleaved."""
-    rows = []
-    for size, frames in SIZES.items():
-        runs = [
-            (
-                rate(size, frames),
-                rate(size, frames, shared=False),
-                bare.rate(size, frames),
-                bare.rate(size, frames, parts=1),
-            )
-            for _ in range(pairs)
-        ]
-        hop, unshared, two, one = (statistics.median(column) for column in zip(*runs, strict=True))
-        rows.append(
-            {
-                "bytes": size, "hop": hop, "unshared": unshared, "bare2": two, "bare1": one,
-                "to_bare2": statistics.median(r[0] / r[2] for r in runs),
-                "to_bare1": statistics.median(r[0] / r[3] for r in runs),
-                "unshared_to_bare2": statistics.median(r[1] / r[2] for r in runs),
-                "to_unshared": statistics.median(r[0] / r[1] for r in runs),
-            }
-        )  # fmt: skip
-    return rows
+def pair(size: int, frames: int) -> dict[str, float]:
+    """Frames per second of a hop and of bare pairs, measured one after the other."""
+    found = {"hop": rate(size, frames)}
+    if size < edge.SHARED_BELOW:
+        found["unshared"] = rate(size, frames, shared=False)
+    found["bare2"] = bare.rate(size, frames)
+    found["bare1"] = bare.rate(size, frames, parts=1)
+    return found
+
+
+def ratio(runs: list[dict[str, float]], over: str, under: str) -> float:
+    """Median of the ratios within each round."""
+    return statistics.median(run[over] / run[under] for run in runs)
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--bytes", type=int, action="append", help="only this payload")
     parser.add_argument("--receive", metavar="ENDPOINT", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.receive:
         receive(arguments.receive)
         return
     print(
-        "bytes     hop/s    unshared/s  bare 2 parts/s  1 part/s   hop:bare2  hop:bare1  unshared:bare2  hop:unshared"
+        "   bytes     hop/s  bare 2 parts  1 part  hop:bare2  hop:bare1  "
+        "unshared:bare2  hop:unshared"
     )
-    for row in measure(arguments.pairs):
-        print(
-            f"{row['bytes']:>8} {row['hop']:>9.0f} {row['unshared']:>12.0f} {row['bare2']:>14.0f} "
-            f"{row['bare1']:>10.0f} {row['to_bare2']:>10.2f} {row['to_bare1']:>10.2f} "
-            f"{row['unshared_to_bare2']:>14.2f} {row['to_unshared']:>13.2f}"
+    for size in arguments.bytes or SIZES:
+        runs = [pair(size, SIZES[size]) for _ in range(arguments.pairs)]
+        hop, two, one = (
+            statistics.median(run[key] for run in runs) for key in ("hop", "bare2", "bare1")
         )
+        line = f"{size:>8} {hop:>9.0f} {two:>13.0f} {one:>7.0f}"
+        line += f" {ratio(runs, 'hop', 'bare2'):>10.2f} {ratio(runs, 'hop', 'bare1'):>10.2f}"
+        if "unshared" in runs[0]:
+            line += f" {ratio(runs, 'unshared', 'bare2'):>15.2f}"
+            line += f" {ratio(runs, 'hop', 'unshared'):>13.2f}"
+        print(line)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ PACED_S = 1.5  # of a run for latency
 PACED_FRAMES = 50  # in such a run, at least
 PACED_MOST_S = 10.0
 BARE_S = 0.5  # of a bare pair
+TRACEBACK = "direct.txt"  # of direct calls that failed
 
 Say = Callable[[str], None]
 
@@ -68,10 +69,9 @@ def measure(
         for number in range(rounds):
             for step in bench.steps():
                 say(f"round {number + 1} of {rounds}: {step}")
-    except KeyboardInterrupt:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    shutil.rmtree(folder, ignore_errors=True)  # after an error it is left: it holds tracebacks
+    finally:
+        if not any(folder.glob("*/errors/*")) and not (folder / TRACEBACK).exists():
+            shutil.rmtree(folder, ignore_errors=True)  # else it says more than the error
     load.append(os.getloadavg()[0])
     return {**bench.findings(), "load_average": load}
 
@@ -155,11 +155,11 @@ class _Bench:
             os.close(reading)
             os.close(lifeline)
         if done.returncode:
-            (self._folder / "direct.txt").write_text(done.stderr, encoding="utf-8")
+            (self._folder / TRACEBACK).write_text(done.stderr, encoding="utf-8")
             said = done.stderr.strip().splitlines() or ["it said nothing"]
             raise RunError(
                 f"the blocks cannot be called directly: {said[-1]} "
-                f"(traceback: {self._folder}/direct.txt)"
+                f"(traceback: {self._folder / TRACEBACK})"
             )
         found: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
         return found
