@@ -152,6 +152,11 @@ class _Check:
             )
         if not type(self.blocks[target]).takes_weights():
             raise FlowError(f"{where}: {self._called(target)} takes no weights")
+        if isinstance(self.blocks[target], Source):
+            raise FlowError(
+                f"{where}: {self._called(target)} is a source, which has no frames to decide with "
+                "weights"
+            )
         for other in self.flow.edges:
             if other.kind == "weights" and other.target == target and other != edge:
                 raise FlowError(

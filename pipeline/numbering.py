@@ -25,11 +25,19 @@ def clock_of(writes: Sequence[tuple[str, FieldType]]) -> Clock | None:
 
 
 class Numbering:
-    """Numbers the frames of a stream that a source or a reframe block starts."""
+    """Numbers the frames of a stream that a source or a reframe block starts.
 
-    def __init__(self, stream: str, info: StreamInfo, clock: Clock | None) -> None:
+    given   of a stream that is cut anew: what it was before. If the rates differ, the clock of
+            the new stream runs at its own.
+    """
+
+    def __init__(
+        self, stream: str, info: StreamInfo, clock: Clock | None, given: StreamInfo | None = None
+    ) -> None:
         self.stream, self.info = stream, info
         self._clock = clock
+        known = given is not None and given.rate_hz > 0.0 and info.rate_hz > 0.0
+        self._ratio = info.rate_hz / given.rate_hz if given is not None and known else 1.0
         self.seq = 0
         self.sample = 0
         self.frames = 0
@@ -68,12 +76,16 @@ class Numbering:
     def control(self, frame: Frame) -> Frame:
         """The frame of this numbering that stands for a control frame of the input."""
         if frame.kind is Kind.START:
-            self.sample = frame.sample
+            self.sample = self._converted(frame.sample)
             return self.start()
         if frame.kind is Kind.GAP:
-            self.sample = int(frame.marks["first"])
-            return self.gap(int(frame.marks["last"]) - int(frame.marks["first"]) + 1)
+            self.sample = self._converted(int(frame.marks["first"]))
+            return self.gap(self._converted(int(frame.marks["last"]) + 1) - self.sample)
         return self.end()
+
+    def _converted(self, sample: int) -> int:
+        """The place of a sample of the input on the clock of this stream."""
+        return sample if self._ratio == 1.0 else round(sample * self._ratio)
 
     def _next(self, kind: Kind, marks: Mapping[str, Scalar]) -> Frame:
         frame = Frame(kind, self.stream, self.seq, self.sample, time.monotonic_ns(), {}, marks)

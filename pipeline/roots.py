@@ -25,6 +25,7 @@ now_ns = time.monotonic_ns
 NO_MARKS: Mapping[str, Scalar] = MappingProxyType({})  # one for all frames: edges remember it
 SLOW_NS = 2_000_000  # frames handed on together should take no longer
 MOST_FRAMES = 1024  # in a message; a message of the smallest frames has some 700
+STREAM_LIMIT = 64  # bytes of the key of a stream, as the wire carries it
 WAIT_MS = 100  # a worker with nothing to do looks around this often
 
 #: What can hold a root up: an edge without credit, a block that waits for weights.
@@ -74,7 +75,16 @@ class SourceRoot:
         if not isinstance(template, Source):
             raise RunError(f"{self.planned.name} is no source")
         clock = clock_of(self.port.writes)
-        for stream in self._guard("", 0, template.streams):
+        streams = self._guard("", 0, template.streams)
+        for stream in streams:
+            if not isinstance(stream, str) or not 1 <= len(stream.encode()) <= STREAM_LIMIT:
+                raise RunError(
+                    f"{self.planned.name}: the key of a stream is {stream!r}; expected a text of "
+                    f"1 to {STREAM_LIMIT} bytes"
+                )
+        if len(set(streams)) < len(streams):
+            raise RunError(f"{self.planned.name}: two streams have the same key: {streams}")
+        for stream in streams:
             context = Context(self.planned.name, stream, self._seed)
             making = partial(make, self.planned.cls, template.values(), context)
             block = self._guard(stream, 0, making)
@@ -125,6 +135,8 @@ class SourceRoot:
         """Time until the next frame, or the end, is due."""
         if self._ended or _blocked(self.branches):
             return WAIT_MS
+        if not self._interval_ns:
+            return 0  # it became free while the worker looked at its edges
         due = [at for at in (self._interval_ns and self._next_ns, self._stop_ns) if at]
         left = (min(due) - now_ns()) / 1e6 if due else WAIT_MS
         return max(0, min(WAIT_MS, int(left)))

@@ -330,7 +330,9 @@ class Segment:
             block = instances[-1].block
             if isinstance(block, Reframe):
                 clock = clock_of(instances[-1].port.writes)
-                self._reframed[frame.stream] = Numbering(frame.stream, block.describe(info), clock)
+                describe = partial(block.describe, info)
+                anew = self._guard(instances[-1], frame.stream, frame.seq, describe)
+                self._reframed[frame.stream] = Numbering(frame.stream, anew, clock, info)
         self._take_again(frame)
 
     def _take_again(self, frame: Frame) -> None:

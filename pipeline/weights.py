@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -15,7 +16,7 @@ from pipeline.errors import FieldError, WeightsError
 from pipeline.frame import Array, Frame, Kind, Scalar, as_field
 from pipeline.wire import Codec
 
-_ANY = 1 << 62  # bytes: the cap of a frame is the edge's business
+_CODEC = Codec(cap=1 << 62)  # only to see whether weights can travel; the cap is the edge's matter
 _MARKS: Mapping[str, type] = {
     "name": str, "version": int, "parent": int, "labels": str, "hyper": str, "sha256": str,
 }  # fmt: skip
@@ -61,7 +62,7 @@ class Weights:
         object.__setattr__(self, "arrays", MappingProxyType(arrays))
         object.__setattr__(self, "hyper", hyper)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over name, hyperparameters and arrays, as hex digits."""
         sha = hashlib.sha256(json.dumps([self.name, dict(self.hyper)], sort_keys=True).encode())
@@ -80,7 +81,7 @@ class Weights:
         }  # fmt: skip
         frame = Frame(Kind.WEIGHTS, stream, seq, 0, born_ns, self.arrays, marks)
         try:
-            Codec(cap=_ANY).encode(frame)  # refused alike whatever the split into workers
+            _CODEC.encode(frame)  # refused alike whatever the split into workers
         except FieldError as error:
             where = f"weights {self.name!r} v{self.version}"
             raise WeightsError(f"{where} cannot travel: {error}") from None

@@ -27,6 +27,8 @@ SHARED_BELOW = 8 << 10  # smaller frames share messages while a backlog stands
 STALE_NS = 500_000  # a message that is being filled leaves after this time
 
 DATA = Kind.DATA
+END = Kind.END
+NOBLOCK, SNDMORE = int(zmq.NOBLOCK), int(zmq.SNDMORE)  # an enum costs a microsecond a call
 _ACK = struct.Struct("<Q")
 Socket = zmq.Socket[bytes]
 
@@ -51,7 +53,7 @@ class Sender:
         self._window = window
         self.frames = 0
         self.dropped = 0
-        self.blocked = False  # frames wait for credit: the blocks before this edge must pause
+        self.blocked = False  # no credit is left: the blocks before this edge must pause
         self._granted = 0  # bytes counted against the window so far
         self._wired = 0  # of them, bytes handed to the socket
         self._acked = 0
@@ -104,6 +106,8 @@ class Sender:
                 self._drop_waiting(frame.stream)
             self._waiting.append(packed)
             self.blocked = self._lossless
+        elif self._granted - self._acked >= self._window:
+            self.blocked = self._lossless
 
     def poll(self) -> None:
         """Read acknowledgements, send what has credit now, and let no message grow stale."""
@@ -114,8 +118,9 @@ class Sender:
             if not self._send(packed.pieces, packed.size, packed.large):
                 break
             self._waiting.popleft()
-        else:
-            self.blocked = False
+        self.blocked = self._lossless and (
+            bool(self._waiting) or self._granted - self._acked >= self._window
+        )
         if self._shared and (
             self._acked == self._wired or time.monotonic_ns() - self._shared_since > STALE_NS
         ):
@@ -199,10 +204,10 @@ class Sender:
     def _send_parts(self, pieces: Sequence[Any]) -> None:
         head, *arrays = pieces
         last = len(arrays) - 1
-        self.socket.send(head, zmq.SNDMORE)
+        self.socket.send(head, SNDMORE)
         for place, array in enumerate(arrays):
             # copied if small: libzmq then needs no call back into Python to release it
-            self.socket.send(array, zmq.SNDMORE if place < last else 0, copy=array.nbytes < 4096)
+            self.socket.send(array, SNDMORE if place < last else 0, copy=array.nbytes < 4096)
 
     def _flush(self) -> None:
         self.socket.send(b"".join(cast("list[bytes]", self._shared)))
@@ -213,7 +218,7 @@ class Sender:
     def _read_acks(self) -> None:
         try:
             while True:
-                (self._acked,) = _ACK.unpack(self.socket.recv(zmq.NOBLOCK))
+                (self._acked,) = _ACK.unpack(self.socket.recv(NOBLOCK))
         except zmq.Again:
             return
 
@@ -271,19 +276,20 @@ class Receiver:
         else:
             socket = self.socket
             try:
-                part = socket.recv(zmq.NOBLOCK)
+                message = socket.recv(NOBLOCK, copy=False)
             except zmq.Again:
                 return False
+            part = message.bytes
             size = len(part)
             if not size:
                 self.ended = True
                 self.ack()
                 return True
             parts: list[memoryview] = []
-            while socket.getsockopt(zmq.RCVMORE):
-                more = socket.recv(copy=False)
-                parts.append(more.buffer)
-                size += len(more)
+            while message.more:
+                message = socket.recv(copy=False)
+                parts.append(message.buffer)
+                size += len(message)
             self._size = size
             try:
                 frames = self._codec.decode(part, parts)
@@ -294,15 +300,24 @@ class Receiver:
             if len(frames) > self.stride:
                 rest.extend(frames[self.stride :])
                 frames = frames[: self.stride]
+        out = self._out
+        stream, expected = "", 0
         for frame in frames:
-            expected = self._next.get(frame.stream, 0)
-            if frame.seq != expected and self._lossless:
-                self.lost += abs(frame.seq - expected)
-            self._next[frame.stream] = frame.seq + 1
-            if frame.kind is Kind.END:
-                del self._next[frame.stream]
-            self.frames += 1
-            self._out(frame)
+            if frame.stream != stream:
+                if stream:
+                    self._next[stream] = expected
+                stream = frame.stream
+                expected = self._next.get(stream, 0)
+            seq = frame.seq
+            if seq != expected and self._lossless:
+                self.lost += abs(seq - expected)
+            expected = seq + 1
+            if frame.kind is END:
+                expected = 0
+            out(frame)
+        if stream:
+            self._next[stream] = expected
+        self.frames += len(frames)
         if not rest:
             self.bytes += self._size
             if self.bytes - self._acked >= self._ack_every:
@@ -318,7 +333,7 @@ class Receiver:
         """Acknowledge everything processed so far."""
         if self._acked != self.bytes:
             try:
-                self.socket.send(_ACK.pack(self.bytes), zmq.NOBLOCK)
+                self.socket.send(_ACK.pack(self.bytes), NOBLOCK)
             except zmq.Again:
                 return  # nobody is there: the worker that sends has died
             self._acked = self.bytes

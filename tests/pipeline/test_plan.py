@@ -221,7 +221,7 @@ BLOCKS = [
      r"6: source.toy: label = 3, but it must be a text"),
     (edited(("gain = 2.0", "taps = []")), ParameterError, r"8: frontend.toy: taps has 0 items"),
     (edited(("gain = 2.0", 'taps = [1.0, "x"]')), ParameterError,
-     r"8: frontend.toy: taps\[1\] = 'x', but it must be a list of numbers"),
+     r"8: frontend.toy: taps\[1\] = 'x', but it must be a number"),
     (edited(("gain = 2.0", "gain = 13.0")), ParameterError,
      r"8: frontend.toy: gain must not be 13"),
     (added('use = "frontend.file"', "front -> more"), ParameterError,
