@@ -24,6 +24,8 @@ from pipeline.signature import FieldType, bind, check_array
 
 Values = Mapping[str, Any]
 
+CLOCKS = ("time", "data", "code")  # dims along which a stream goes on
+
 
 @dataclass(frozen=True)
 class Case:
@@ -33,7 +35,8 @@ class Case:
     about     what this case is about, if the block has several
     values    parameters that differ from the defaults, or a function that gives them for an empty
               folder, for blocks that read or write files
-    inputs    what it reads: field -> (dims, array). The tests cut it along `word`, or else `time`
+    inputs    what it reads: field -> (dims, array). The tests cut it along `word`, or else along
+              one of CLOCKS
     cuts      sources: parameters that cut the same stream in other ways
     resumes   whether `restore` goes on where `state` was taken
     """
@@ -60,10 +63,12 @@ COMPLEX = (QPSK + 0.2 * RNG.standard_normal(2400) + 0.2j * RNG.standard_normal(2
     np.complex64
 )
 WRONG = np.where(RNG.random(2400) < 0.1, -BPSK, BPSK)
+BITS = (BPSK > 0).astype(np.uint8)
+SOFT = np.rint(40 * REAL.clip(-3, 3)).astype(np.int8)
 
 
 def words(array: np.ndarray) -> np.ndarray:
-    return array.reshape(60, 40)
+    return array.reshape(60, 40, *array.shape[1:])
 
 
 def a_file(array: np.ndarray, name: str) -> Callable[[Path], Values]:
@@ -93,6 +98,24 @@ CASES = [
         cuts=[{"length": 1}, {"length": 7}, {"length": 1000}],
     ),
     Case("source.recording", "complex", a_file(COMPLEX, "complex.cf32"), cuts=[{"length": 1000}]),
+    Case(
+        "source.random_bits", "stream",
+        {"frames": 5, "length": 480},
+        cuts=[{"frames": 2400, "length": 1}, {"frames": 343, "length": 7}, {"length": 1000}],
+    ),
+    Case(
+        "source.random_bits", "words",
+        {"frames": 5, "length": 40, "words": 12},
+        cuts=[{"frames": 60, "words": 1}, {"frames": 9, "words": 7}],
+    ),
+    Case("encoder.convolutional", "stream", inputs={"bits": ("data", BITS)}),
+    Case(
+        "encoder.convolutional", "words",
+        {"rate": "1/3", "ending": "tail_biting"},
+        {"bits": ("word data", words(BITS))},
+    ),
+    Case("encoder.modulator", "stream", {"modulation": "qpsk"}, {"coded": ("code", BITS)}),
+    Case("encoder.modulator", "words", inputs={"coded": ("word code", words(BITS))}),
     Case("channel.awgn", "stream", inputs={"sent": ("time", BPSK)}),
     Case("channel.awgn", "words", inputs={"sent": ("word time", words(QPSK))}),
     Case("channel.isi", "stream", inputs={"sent": ("time", BPSK)}),
@@ -109,6 +132,28 @@ CASES = [
     ),
     Case("frontend.cut", "real", {"length": 100}, {"samples": ("time", REAL)}),
     Case("frontend.cut", "complex", {"length": 700}, {"samples": ("time", COMPLEX)}),
+    Case("frontend.demapper", "real", {"snr_db": 6.0}, {"samples": ("time", REAL)}),
+    Case(
+        "frontend.demapper", "complex",
+        {"noise_var": 0.1, "modulation": "qpsk"},
+        {"samples": ("time", COMPLEX)},
+    ),
+    Case("frontend.soft_bits", inputs={"llr": ("time bit", 4 * REAL[:, None])}),
+    Case(
+        "decoder.convolutional", "stream",
+        {"constraint_length": 5, "window": 32},
+        {"llr": ("time bit", 4 * REAL[:, None])},
+    ),
+    Case(
+        "decoder.convolutional", "stream of soft bits",
+        {"rate": "1/3", "window": 10, "lag": 20, "metric_bits": 8, "start_state": "unknown"},
+        {"llr": ("time bit", SOFT.reshape(1200, 2))},
+    ),
+    Case(
+        "decoder.convolutional", "words",
+        {"constraint_length": 5},
+        {"llr": ("word time bit", words(4 * REAL)[:, :, None])},
+    ),
     Case("detector.viterbi", "stream", {"taps": TAPS}, {"samples": ("time", REAL)}),
     Case(
         "detector.viterbi", "complex stream",
@@ -119,6 +164,11 @@ CASES = [
     Case(
         "detector.sum_product", "stream",
         {"taps": TAPS, "noise_var": 0.25},
+        {"samples": ("time", REAL)},
+    ),
+    Case(
+        "detector.sum_product", "max-log stream",
+        {"taps": TAPS, "noise_var": 0.25, "mode": "max_log"},
         {"samples": ("time", REAL)},
     ),
     Case(
@@ -157,7 +207,7 @@ def load(name: str) -> type[Block]:
 
 
 def cut_axis(dims: Sequence[str]) -> int:
-    return dims.index("word" if "word" in dims else "time")
+    return next(i for i, dim in enumerate(dims) if dim == "word" or dim in CLOCKS)
 
 
 def cut(
@@ -242,7 +292,7 @@ class Run:
             if frame:
                 name, kind = next(iter(self.given.items()))
                 sizes = zip(frame[name].shape, kind.dims, strict=True)
-                lengths = [size for size, dim in sizes if dim in ("word", "time")]
+                lengths = [size for size, dim in sizes if dim in ("word", *CLOCKS)]
                 self.samples[stream] = sample + int(np.prod(lengths))
             self.seq += 1
             self.unanswered += 1
@@ -281,14 +331,14 @@ class Run:
     def joined(self) -> Any:
         """What came out, put together again: it may not depend on how the input was cut.
 
-        Fields without `time` describe their own frame, as the taps of a channel do, and are left
-        out. A reframe block makes the same frames whatever it was given.
+        Fields without a dim of CLOCKS describe their own frame, as the taps of a channel do, and
+        are left out. A reframe block makes the same frames whatever it was given.
         """
         if isinstance(self.block, Reframe | Sink):
             return self.exactly()
         found = {}
         for name, kind in self.types.items():
-            if "time" in kind.dims:
+            if set(CLOCKS) & set(kind.dims):
                 axis = cut_axis(kind.dims)
                 whole = np.concatenate([getattr(r, name) for r in self.results], axis)
                 shape = whole.shape[:axis] + whole.shape[axis + 1 :]
@@ -380,9 +430,10 @@ def test_streams_of_nothing_and_of_one_sample_are_served(case, tmp_path, length)
     run.start()
     if case.inputs:  # a source makes its own
         run.feed(cut(case, WHOLE, most=length)).finish()
+        timed = any("time" in kind.dims for kind in run.given.values())
         for result in run.results:
             for (name, kind), array in zip(run.types.items(), result, strict=True):
-                if "time" in kind.dims:
+                if timed and "time" in kind.dims:
                     assert array.shape[cut_axis(kind.dims)] == length, name
 
 

@@ -4,6 +4,7 @@ from scipy import stats
 
 from blocks.channel.awgn import Awgn
 from pipeline.block import Context
+from pipeline.frame import FrameInfo
 from pipeline.instance import drive
 
 COUNT = 200_000
@@ -65,3 +66,13 @@ def test_blocks_streams_and_seeds_have_noise_of_their_own():
 def test_words_take_the_noise_of_the_stream_in_reading_order():
     (frame,) = drive(Awgn(), [{"sent": BPSK[:60].reshape(5, 12)}])
     np.testing.assert_array_equal(frame["samples"].ravel(), received(BPSK[:60], 10.0))
+
+
+def test_noise_is_not_used_twice_where_the_clock_is_slower_than_the_symbols():
+    # Of a code of rate 1/2 the clock counts bits, and two symbols come for each.
+    channel = Awgn(snr_db=0.0)
+    channel.start()
+    sent = np.zeros(1000, np.int8)
+    noise = [channel.process(sent, FrameInfo(sample=500 * n)).samples for n in range(3)]
+    whole = received(np.zeros(3000, np.int8), 0.0)
+    np.testing.assert_array_equal(np.concatenate(noise), whole)

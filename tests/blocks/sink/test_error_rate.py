@@ -30,6 +30,14 @@ def report_of(frames, **parameters):
     return sink.report(None)
 
 
+@pytest.mark.parametrize("dims", ["data", "word data"])
+def test_bits_are_compared_as_symbols_are(dims):
+    bits = FieldType.of("uint8", dims)
+    assert ErrorRate().narrow({"sent": bits, "symbols": bits}) == {}
+    with pytest.raises(ConnectError, match="must have the same dims, of a stream or of words"):
+        ErrorRate().narrow({"sent": bits, "symbols": FieldType.of("int8", "time")})
+
+
 @pytest.mark.parametrize(("errors", "symbols"), [(0, 10), (3, 1000), (500, 1000), (7, 7)])
 def test_interval_is_wilsons_as_scipy_gives_it(errors, symbols):
     expected = stats.binomtest(errors, symbols).proportion_ci(0.95, method="wilson")
