@@ -10,3 +10,6 @@ from hypothesis import settings  # noqa: E402
 # no deadline: CI machines stall; derandomised: a change fails for what it changes
 settings.register_profile("kalvit", deadline=None, derandomize=True)
 settings.load_profile("kalvit")
+
+# blocks that a worker or a test loads as a user's own file: importing them twice would clash
+collect_ignore = ["fault_blocks.py"]

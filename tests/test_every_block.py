@@ -63,6 +63,18 @@ COMPLEX = (QPSK + 0.2 * RNG.standard_normal(2400) + 0.2j * RNG.standard_normal(2
     np.complex64
 )
 WRONG = np.where(RNG.random(2400) < 0.1, -BPSK, BPSK)
+MOVED = np.random.default_rng(21).standard_normal((2400, 2)).cumsum(axis=0)
+SEEN = MOVED + np.random.default_rng(22).standard_normal((2400, 2))
+SEEN[::9] = np.nan
+SEEN[4::9, 1] = np.nan
+UNEVEN = np.random.default_rng(23).uniform(0.5, 1.5, 2400)
+WALK = {"motion": "random_walk", "observation": "identity", "initial_variance": 1.0}
+TURN = {
+    "motion": "coordinated_turn", "observation_noise": (1.0, 2.0), "initial_variance": 1.0,
+    "motion_parameters": {"turn_noise": 0.01},
+}  # fmt: skip
+
+
 BITS = (BPSK > 0).astype(np.uint8)
 SOFT = np.rint(40 * REAL.clip(-3, 3)).astype(np.int8)
 
@@ -190,6 +202,92 @@ CASES = [
         values=lambda folder: {"path": str(folder / "made"), "overwrite": True},
         inputs={"samples": ("time", REAL)},
         resumes=False,  # its memory is a file
+    ),
+    Case(
+        "source.state_space", "stream",
+        {"frames": 5, "length": 480, "substeps": 3, "jitter": 0.5, "missing": 0.1},
+        cuts=[{"frames": 2400, "length": 1}, {"frames": 343, "length": 7}, {"length": 1000}],
+    ),
+    Case(
+        "source.state_space", "words",
+        {
+            "frames": 5, "length": 40, "words": 12, "motion": "lorenz_rk4", "step_s": 0.02,
+            "observation": "spherical", "process_noise": 0.1, "initial_variance": 1.0,
+        },
+        cuts=[{"frames": 60, "words": 1}, {"frames": 9, "words": 7}],
+    ),
+    Case(
+        "tracker.kalman", "stream",
+        inputs={"observations": ("time observation", SEEN), "interval_s": ("time", UNEVEN)},
+    ),
+    Case(
+        "tracker.kalman", "square root", {"form": "square_root"},
+        {"observations": ("time observation", SEEN)},
+    ),
+    Case(
+        "tracker.kalman", "steady", {"form": "steady"}, {"observations": ("time observation", SEEN)}
+    ),
+    Case(
+        "tracker.kalman", "words",
+        inputs={"observations": ("word time observation", words(SEEN))},
+    ),
+    Case(
+        "tracker.extended_kalman", "stream", TURN,
+        {"observations": ("time observation", SEEN), "interval_s": ("time", UNEVEN)},
+    ),
+    Case(
+        "tracker.extended_kalman", "words", TURN,
+        {
+            "observations": ("word time observation", words(SEEN)),
+            "interval_s": ("word time", words(UNEVEN)),
+        },
+    ),
+    Case(
+        "tracker.unscented_kalman", "stream", TURN,
+        {"observations": ("time observation", SEEN), "interval_s": ("time", UNEVEN)},
+    ),
+    Case(
+        "tracker.unscented_kalman", "words", TURN,
+        {"observations": ("word time observation", words(SEEN).astype(np.float32))},
+    ),
+    Case(
+        "tracker.particle", "stream", {**WALK, "particles": 50, "shrink": 0.99},
+        {"observations": ("time observation", SEEN), "interval_s": ("time", UNEVEN)},
+    ),
+    Case(
+        "tracker.particle", "words", {**WALK, "particles": 50},
+        {"observations": ("word time observation", words(SEEN))},
+    ),
+    Case(
+        "tracker.smoother", "stream", {"lag": 13},
+        {"observations": ("time observation", SEEN), "interval_s": ("time", UNEVEN)},
+    ),
+    Case(
+        "tracker.smoother", "iterated", {**TURN, "lag": 20, "iterations": 2},
+        {"observations": ("time observation", SEEN)},
+    ),
+    Case(
+        "tracker.smoother", "words",
+        inputs={"observations": ("word time observation", words(SEEN))},
+    ),
+    Case(
+        "sink.tracking_error", "stream",
+        {"skip": 10, "trajectory": 100},
+        {
+            "states": ("time state", MOVED),
+            "estimates": ("time estimate", MOVED + 0.5 * np.nan_to_num(SEEN - MOVED)),
+            "covariances": ("time estimate estimate", np.tile(np.eye(2), (2400, 1, 1))),
+            "innovations": ("time observation", SEEN - MOVED),
+            "nis": ("time", np.nansum((SEEN - MOVED) ** 2, axis=1)),
+        },
+    ),
+    Case(
+        "sink.tracking_error", "words",
+        {"skip": 3},
+        {
+            "states": ("word time state", words(MOVED)),
+            "estimates": ("word time estimate", words(np.nan_to_num(SEEN))),
+        },
     ),
     Case("sink.null"),
 ]  # fmt: skip

@@ -157,7 +157,7 @@ def test_what_roles_share_imports_no_role() -> None:
 @pytest.mark.parametrize(
     ("folder", "allowed"),
     [
-        ("kernels", ("numpy", "numba", "blocks.kernels")),
+        ("kernels", ("numpy", "numba", "llvmlite", "blocks.kernels")),
         ("models", ("torch", "blocks.models")),
         ("training", ("torch", "numpy", "numba", "blocks.training", "blocks.kernels")),
     ],

@@ -25,6 +25,8 @@ Format = Literal["auto", "cu8", "cs8", "cs16", "cf32", "f32", "s16", "wav", "sig
 
 
 class Samples(NamedTuple):
+    """What a frame starts with."""
+
     samples: Annotated[Float32[Array, "time"] | Complex64[Array, "time"], fields.SAMPLES]
 
 

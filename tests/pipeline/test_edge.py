@@ -7,6 +7,7 @@ import shutil
 import socket as plain_sockets
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -508,7 +509,8 @@ def test_strangers_on_a_tcp_edge_are_ignored_and_the_run_goes_on(context, over_t
     try:
         for socket in (without, mistaken):
             for _ in range(20):
-                socket.send(b"".join(Codec().encode(one.frame(100))), zmq.NOBLOCK)
+                with suppress(zmq.Again):  # it never gets a connection that carries anything
+                    socket.send(b"".join(Codec().encode(one.frame(100))), zmq.NOBLOCK)
         one.seqs["main"] = len(sent)  # what the strangers sent does not count
         for size in (1000, 50_000, 300_000) * 10:  # many acknowledgements, all to the right peer
             sent.append(one.push(size))

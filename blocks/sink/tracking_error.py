@@ -1,0 +1,319 @@
+"""How far a tracker is off, and whether it knows."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from blocks.kernels import consistency
+from pipeline.block import FieldType, Sink, param
+from pipeline.errors import ConnectError, FieldError
+from pipeline.frame import Array, FrameInfo, Scalar
+
+DB_STEP = 0.01  # resolution of the median over trajectories
+DB_LEAST, DB_MOST = -400.0, 400.0
+SHOWN = 400  # steps in the picture
+ELLIPSES = 12
+Z95_PLANE = math.sqrt(5.991464547107979)  # 95 % of a normal distribution in the plane
+
+Truth = Float64[Array, "*word time state"]
+Estimates = Float64[Array, "*word time estimate"]
+Covariances = Float64[Array, "*word time estimate estimate"]
+Innovations = Float64[Array, "*word time observation"]
+Nis = Float64[Array, "*word time"]
+
+
+def decibel(mean: float) -> float:
+    """A mean squared error in dB; a perfect estimate is not better than DB_LEAST."""
+    return max(10.0 * math.log10(mean), DB_LEAST) if mean > 0.0 else DB_LEAST
+
+
+class _Stream:
+    """The sums of one stream, and the end of it for the picture."""
+
+    def __init__(self) -> None:
+        self.seen = 0  # steps, `skip` included
+        self.sums = np.zeros(consistency.SUMS)
+        self.sums[consistency.NEES_LAST] = np.nan
+        self.part = np.zeros(1)
+        self.trail: list[Array] = []  # states, estimates, covariances of the last steps
+
+
+class TrackingError(Sink, name="sink.tracking_error"):
+    """Error of `estimates` against `states`, and how well the covariances foretell it.
+
+    mse_db is 10 log10 of the squared error per number of the state, averaged over all steps and
+    trajectories (Revach et al., "KalmanNet", IEEE TSP 2022); median_mse_db and worst_mse_db are
+    over trajectories: the words, or pieces of a stream of `trajectory` steps, or the streams. rmse
+    is the root of the mean squared distance of positions.
+
+    nees, the mean of e' P^-1 e over the steps, should be as large as the state; nis, the mean of
+    the normalised innovation squared, as large as an observation. In nees_band and nis_band they
+    lie in 95 of 100 runs of a tracker whose model is right. The NEES is correlated from step to
+    step, for which its band makes room by the correlation of neighbours.
+
+    An estimate of another length than the state, as a tracker with another model gives, is compared
+    in `components` leading numbers.
+
+    states, estimates     (..., time, n)     float64
+    covariances           (..., time, n, n)  if something writes them
+    innovations, nis      (..., time, m), (..., time)  likewise
+    """
+
+    components: int = param(
+        default=0, at_least=0, doc="leading numbers of the state to compare; 0: all"
+    )
+    positions: int = param(
+        default=0, at_least=0, doc="leading numbers that are a position; 0: all that are compared"
+    )
+    trajectory: int = param(
+        default=0, at_least=0, unit="steps",
+        doc="steps of a stream that count as one trajectory; 0: the whole stream",
+    )  # fmt: skip
+    skip: int = param(
+        default=0, at_least=0, unit="steps",
+        doc="steps at the start of a stream, and of each word, to leave out",
+    )  # fmt: skip
+    plane: tuple[int, int] = param(
+        default=(0, 1), at_least=0, doc="numbers of the state that span the picture"
+    )
+
+    def narrow(self, reads: Mapping[str, FieldType]) -> Mapping[str, FieldType]:
+        if ("innovations" in reads) != ("nis" in reads):
+            raise ConnectError("'innovations' and 'nis' are read together, but only one is there")
+        return {}
+
+    def start(self) -> None:
+        self._streams: dict[str, _Stream] = {}
+        self._counts: dict[int, int] = {}  # mean squared error in DB_STEP -> trajectories
+        self._worst = -math.inf
+        self._count = 0  # trajectories completed
+        self._work = np.empty((2, 1, 1))
+
+    def process(
+        self,
+        states: Truth,
+        estimates: Estimates,
+        covariances: Covariances | None = None,
+        innovations: Innovations | None = None,
+        nis: Nis | None = None,
+        info: FrameInfo = FrameInfo(),
+    ) -> None:
+        size = self._size(states, estimates)
+        stream = self._streams.setdefault(info.stream, _Stream())
+        if self._work.shape[1] != size:
+            self._work = np.empty((2, size, size))
+        truth = np.array(states[..., :size])
+        found = np.array(estimates[..., :size])
+        spread = np.empty((0, size, size))
+        if covariances is not None:
+            spread = np.array(covariances[..., :size, :size])
+        if states.ndim == 3:
+            for word in range(len(truth)):
+                self._add_word(
+                    stream, truth[word], found[word],
+                    spread[word] if covariances is not None else spread,
+                )  # fmt: skip
+                if innovations is not None and nis is not None:
+                    consistency.add_innovations(
+                        np.array(innovations[word]), np.array(nis[word]), self.skip, stream.sums
+                    )
+            if len(truth):
+                stream.trail = [truth[-1][-SHOWN:], found[-1][-SHOWN:]]
+                if covariances is not None:
+                    stream.trail.append(spread[-1][-SHOWN:])
+            stream.seen += len(truth)
+            return
+        first = min(max(self.skip - stream.seen, 0), len(truth))
+        pieces = np.empty(len(truth) // self.trajectory + 1 if self.trajectory else 0)
+        done = consistency.add_errors(
+            truth, found, spread, self.positions or size, first, self.trajectory, stream.sums,
+            stream.part, pieces, self._work,
+        )  # fmt: skip
+        for mean in pieces[:done]:
+            self._complete(float(mean))
+        if innovations is not None and nis is not None:
+            consistency.add_innovations(np.array(innovations), np.array(nis), first, stream.sums)
+        stream.seen += len(truth)
+        new = [truth, found] + ([spread] if covariances is not None else [])
+        if stream.trail:
+            new = [
+                np.concatenate([old, added[-SHOWN:]])
+                for old, added in zip(stream.trail, new, strict=True)
+            ]
+        stream.trail = [array[-SHOWN:] for array in new]
+
+    def _size(self, states: Array, estimates: Array) -> int:
+        """How many leading numbers are compared."""
+        least = min(states.shape[-1], estimates.shape[-1])
+        if self.components > least or self.positions > (self.components or least):
+            raise FieldError(
+                f"{self.name}: components = {self.components} and positions = {self.positions}, "
+                f"but 'states' have {states.shape[-1]} numbers and 'estimates' "
+                f"{estimates.shape[-1]}"
+            )
+        if states.shape[-1] != estimates.shape[-1] and not self.components:
+            raise FieldError(
+                f"{self.name}: 'states' have {states.shape[-1]} numbers and 'estimates' "
+                f"{estimates.shape[-1]}; set components to how many leading ones mean the same"
+            )
+        return self.components or least
+
+    def _add_word(self, stream: _Stream, truth: Array, found: Array, spread: Array) -> None:
+        size, steps = truth.shape[1], len(truth) - self.skip
+        if steps <= 0:
+            return
+        sums = stream.sums
+        sums[consistency.NEES_LAST] = np.nan
+        before = sums[consistency.SQUARED]
+        sums[consistency.SQUARED] = 0.0
+        consistency.add_errors(
+            truth, found, spread, self.positions or size, self.skip, 0, sums, stream.part,
+            np.empty(0), self._work,
+        )  # fmt: skip
+        own = float(sums[consistency.SQUARED])
+        sums[consistency.SQUARED] = before + own
+        self._complete(own / (steps * size))
+
+    def _complete(self, mean: float) -> None:
+        """Count a trajectory of this mean squared error."""
+        self._count += 1
+        level = decibel(mean) if math.isfinite(mean) else DB_MOST
+        place = math.floor(min(level, DB_MOST) / DB_STEP)
+        self._counts[place] = self._counts.get(place, 0) + 1
+        self._worst = max(self._worst, level)
+
+    def report(self, folder: Path | None) -> Mapping[str, Any]:
+        streams = [self._streams[name] for name in sorted(self._streams)]
+        sums = np.zeros(consistency.SUMS)
+        for stream in streams:
+            sums += np.where(np.isnan(stream.sums), 0.0, stream.sums)
+        steps, size = sums[consistency.STEPS], self._work.shape[1]
+        found: dict[str, Any] = {"steps": int(steps)}
+        if not steps:
+            return found
+        found["mse_db"] = decibel(sums[consistency.SQUARED] / (steps * size))
+        found["rmse"] = math.sqrt(sums[consistency.POSITION] / steps)
+        if sums[consistency.NEES_STEPS]:
+            found["nees"] = float(sums[consistency.NEES] / sums[consistency.NEES_STEPS])
+            worth = consistency.independent_steps(sums)
+            found["nees_band"] = list(consistency.band(size, worth))
+        if sums[consistency.NIS_STEPS]:
+            count = sums[consistency.NIS_STEPS]
+            found["nis"] = float(sums[consistency.NIS] / count)
+            found["nis_band"] = list(consistency.band(sums[consistency.NIS_DEGREES] / count, count))
+        found |= self._over_trajectories(streams, size)
+        if folder is not None and streams[0].trail:
+            self._draw(streams[0], folder / "track.png")
+            found["picture"] = "track.png"
+        return found
+
+    def _over_trajectories(self, streams: list[_Stream], size: int) -> dict[str, Any]:
+        if self._count:
+            half, below = (self._count + 1) // 2, 0
+            for place in sorted(self._counts):
+                below += self._counts[place]
+                if below >= half:
+                    break
+            median, worst, count = (place + 0.5) * DB_STEP, self._worst, self._count
+        else:  # whole streams
+            levels = [
+                decibel(s.sums[consistency.SQUARED] / (s.sums[consistency.STEPS] * size))
+                for s in streams
+                if s.sums[consistency.STEPS]
+            ]
+            median, worst, count = float(np.median(levels)), max(levels), len(levels)
+        return {"median_mse_db": median, "worst_mse_db": worst, "trajectories": count}
+
+    def state(self) -> Mapping[str, Array | Scalar]:
+        names = sorted(self._streams)
+        notes = {
+            "streams": names,
+            "seen": [self._streams[name].seen for name in names],
+            "counts": sorted(self._counts.items()),
+            "worst": self._worst,
+            "count": self._count,
+            "size": self._work.shape[1],
+        }
+        found: dict[str, Array | Scalar] = {"notes": json.dumps(notes)}
+        for number, name in enumerate(names):
+            stream = self._streams[name]
+            found[f"sums_{number}"] = np.append(stream.sums, stream.part)
+            for place, array in enumerate(stream.trail):
+                found[f"trail_{number}_{place}"] = array.copy()
+        return found
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        notes = json.loads(state["notes"])
+        self._streams = {}
+        for number, name in enumerate(notes["streams"]):
+            stream = self._streams[name] = _Stream()
+            stream.seen = notes["seen"][number]
+            together = np.array(state[f"sums_{number}"])
+            stream.sums, stream.part = together[:-1].copy(), together[-1:].copy()
+            stream.trail = [
+                np.array(state[f"trail_{number}_{place}"])
+                for place in range(3)
+                if f"trail_{number}_{place}" in state
+            ]
+        self._counts = {int(place): int(count) for place, count in notes["counts"]}
+        self._worst, self._count = float(notes["worst"]), notes["count"]
+        self._work = np.empty((2, notes["size"], notes["size"]))
+
+    def _draw(self, stream: _Stream, path: Path) -> None:
+        """Leave a picture of the last steps: truth, estimate, and where the covariance sees it."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(8.0, 5.6), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots()
+        truth, found = stream.trail[:2]
+        spread = stream.trail[2] if len(stream.trail) > 2 else None
+        if truth.shape[1] > max(self.plane):
+            self._draw_plane(axes, truth, found, spread)
+        else:
+            steps = np.arange(len(truth))
+            axes.plot(steps, truth[:, 0], color="black", linewidth=1.0, label="truth")
+            axes.plot(steps, found[:, 0], color="tab:blue", linewidth=1.0, label="estimate")
+            if spread is not None:
+                reach = 1.959964 * np.sqrt(spread[:, 0, 0])
+                axes.fill_between(
+                    steps, found[:, 0] - reach, found[:, 0] + reach, alpha=0.25, linewidth=0.0,
+                    label="95 % interval",
+                )  # fmt: skip
+            axes.set_xlabel(f"the last {len(truth)} steps")
+            axes.set_ylabel("number 0 of the state")
+        axes.grid(alpha=0.25)
+        axes.legend(loc="best", fontsize=8)
+        figure.savefig(path, dpi=130)
+
+    def _draw_plane(self, axes: Any, truth: Array, found: Array, spread: Array | None) -> None:
+        a, b = self.plane
+        axes.plot(truth[:, a], truth[:, b], color="black", linewidth=1.0, label="truth")
+        axes.plot(found[:, a], found[:, b], color="tab:blue", linewidth=1.0, label="estimate")
+        if spread is not None:
+            turn = np.linspace(0.0, 2.0 * np.pi, 65)
+            circle = Z95_PLANE * np.array([np.cos(turn), np.sin(turn)])
+            label = "95 % ellipse"
+            for at in np.linspace(0, len(found) - 1, ELLIPSES).astype(int):
+                part = spread[at][np.ix_([a, b], [a, b])]
+                values, vectors = np.linalg.eigh(part)
+                outline = vectors @ (np.sqrt(np.maximum(values, 0.0))[:, None] * circle)
+                axes.plot(
+                    found[at, a] + outline[0], found[at, b] + outline[1], color="tab:red",
+                    linewidth=0.8, label=label,
+                )  # fmt: skip
+                label = "_"
+        axes.set_xlabel(f"number {a} of the state")
+        axes.set_ylabel(f"number {b} of the state")
+        axes.set_title(f"the last {len(truth)} steps", fontsize=9)
+
+
+__all__ = ["TrackingError"]

@@ -1,0 +1,1 @@
+"""Where states are estimated from observations: filters and smoothers."""

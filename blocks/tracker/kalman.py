@@ -1,0 +1,116 @@
+"""The Kalman filter as a block."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from blocks.kernels import kalman, matrices
+from blocks.kernels.kalman import Track
+from blocks.tracker.filtering import Filter
+from pipeline.block import param
+from pipeline.errors import ParameterError
+from pipeline.frame import Array
+
+
+class Kalman(Filter, name="tracker.kalman"):
+    """The best linear estimate of a linear system from its observations so far.
+
+    Kalman, "A new approach to linear filtering and prediction problems", J. Basic Eng. 82, 1960.
+    Many words at once run several to a vector register. Fields and errors are those of Filter.
+    """
+
+    form: Literal["joseph", "simple", "square_root", "steady"] = param(
+        default="joseph",
+        doc="how the covariance is updated: (I - KH) P (I - KH)' + K R K'; P - K H P; on roots of "
+        "P, for an R that is nearly singular; or not at all, with the gain that it settles at",
+    )
+
+    def check(self) -> None:
+        model = self._build()
+        if not model.linear:
+            raise ParameterError(
+                f"motion = '{self.motion}' with observation = '{self.observation}' is not linear; "
+                "use tracker.extended_kalman or tracker.unscented_kalman"
+            )
+        if self.form == "steady":
+            moved, noise, seen = model.matrices(np.array([self.step_s]))
+            try:
+                kalman.steady_state(moved[0], noise[0], seen, model.R)
+            except (ValueError, np.linalg.LinAlgError) as error:
+                raise ParameterError(f"form = 'steady', but {error}") from None
+
+    def _prepare(self) -> None:
+        model = self._model
+        self._F, self._Q, self._H = model.matrices(np.array([self.step_s]))
+        if self.form == "steady":
+            predicted, self._settled, self._gain = kalman.steady_state(
+                self._F[0], self._Q[0], self._H, model.R
+            )
+            innovation = self._H @ predicted @ self._H.T + model.R
+            self._S_inverse = np.linalg.inv(innovation)
+            self._S_det = float(np.linalg.det(innovation))
+
+    def _first_matrix(self) -> Array:
+        start = self._model.initial_covariance.copy()
+        if self.form == "square_root":
+            matrices.root(start, len(start), start)
+        return start
+
+    def _matrices(self, intervals: Array) -> tuple[Array, Array]:
+        """F and Q of each step, or one of each where all steps are nominal."""
+        if (intervals == self.step_s).all():
+            return self._F, self._Q
+        return self._model.matrices(intervals)[:2]
+
+    def _filter(self, seen: Array, intervals: Array, mean: Array, matrix: Array, out: Track) -> int:
+        moves = self._matrices(intervals)
+        if self.form == "steady":
+            return self._steady(seen, intervals, mean, out)
+        if self.form == "square_root":
+            return kalman.square_root(seen, *moves, self._H, self._model.R, mean, matrix, out)
+        return kalman.linear(
+            seen, *moves, self._H, self._model.R, mean, matrix, out,
+            is_joseph=self.form == "joseph",
+        )  # fmt: skip
+
+    def _steady(self, seen: Array, intervals: Array, mean: Array, out: Track) -> int:
+        if not (intervals == self.step_s).all():
+            raise ParameterError(
+                f"{self.name}: form = 'steady' needs the same interval before every observation, "
+                "but 'interval_s' differs from step_s; choose form = 'joseph'"
+            )
+        out.covariances[:] = self._settled
+        out.det[:] = self._S_det
+        return int(
+            kalman.constant_gain(
+                seen,
+                self._F[0],
+                self._H,
+                self._gain,
+                self._S_inverse,
+                mean,
+                np.empty_like(mean),
+                out.estimates,
+                out.innovations,
+                out.nis,
+            )
+        )
+
+    def _filter_words(self, seen: Array, intervals: Array, out: Track) -> Array:
+        alike = len(seen) > 0 and (intervals == intervals[0]).all()
+        if self.form not in ("joseph", "simple") or not alike:
+            return super()._filter_words(seen, intervals, out)
+        moves = self._matrices(intervals[0])
+        means = np.tile(self._model.initial, (len(seen), 1))
+        covariances = np.tile(self._first_matrix(), (len(seen), 1, 1))
+        return kalman.linear_tracks(
+            seen, *moves, self._H, self._model.R, means, covariances, out,
+            is_joseph=self.form == "joseph",
+        )  # fmt: skip
+
+    def _advice(self) -> str:
+        if self.form == "square_root":
+            return super()._advice()
+        return "choose form = 'square_root', or raise process_noise or observation_noise"

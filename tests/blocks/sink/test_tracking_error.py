@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+
+from blocks.sink.tracking_error import TrackingError, decibel
+from pipeline.errors import ConnectError, FieldError
+from pipeline.frame import FrameInfo
+from pipeline.signature import FieldType
+
+RNG = np.random.default_rng(7)
+WORDS = RNG.standard_normal((30, 40, 4))
+OFF = WORDS + RNG.standard_normal((30, 40, 4)) * np.linspace(0.1, 3.0, 30)[:, None, None]
+
+
+def sink(**values):
+    made = TrackingError(**values)
+    made.start()
+    return made
+
+
+def test_errors_are_those_of_the_definition():
+    error = sink(positions=2)
+    error.process(WORDS, OFF)
+    found = error.report(None)
+    squared = (OFF - WORDS) ** 2
+    by_word = 10.0 * np.log10(squared.mean(axis=(1, 2)))
+    assert found["mse_db"] == pytest.approx(10.0 * np.log10(squared.mean()))
+    assert found["rmse"] == pytest.approx(np.sqrt(squared[..., :2].sum(axis=-1).mean()))
+    assert found["worst_mse_db"] == pytest.approx(by_word.max())
+    assert found["median_mse_db"] == pytest.approx(np.sort(by_word)[14], abs=0.006)
+    assert found["trajectories"] == 30
+    assert found["steps"] == 1200
+
+
+def test_pieces_of_a_stream_are_trajectories():
+    truth, found = WORDS.reshape(-1, 4), OFF.reshape(-1, 4)
+    error = sink(trajectory=40)
+    for first in range(0, 1200, 70):
+        error.process(truth[first : first + 70], found[first : first + 70])
+    whole = sink()
+    whole.process(WORDS, OFF)
+    for name in ("mse_db", "median_mse_db", "worst_mse_db", "trajectories"):
+        assert error.report(None)[name] == pytest.approx(whole.report(None)[name])
+
+
+def test_streams_are_trajectories_where_nothing_else_is():
+    error = sink()
+    for name, offset in (("a", 1.0), ("b", 10.0), ("c", 100.0)):
+        error.process(WORDS[0], WORDS[0] + offset, info=FrameInfo(stream=name))
+    found = error.report(None)
+    assert found["trajectories"] == 3
+    assert found["median_mse_db"] == pytest.approx(20.0)
+    assert found["worst_mse_db"] == pytest.approx(40.0)
+
+
+def test_skipped_steps_count_for_nothing():
+    truth, found = WORDS[0], OFF[0].copy()
+    found[:10] = 1e6
+    for cut in ([40], [4, 3, 33]):
+        error = sink(skip=10)
+        first = 0
+        for length in cut:
+            part = slice(first, first + length)
+            error.process(truth[part], found[part])
+            first += length
+        expected = 10.0 * np.log10(((OFF[0] - WORDS[0])[10:] ** 2).mean())
+        assert error.report(None)["mse_db"] == pytest.approx(expected)
+
+
+def test_estimates_of_another_length_are_compared_in_what_they_share():
+    error = sink(components=2)
+    error.process(WORDS, OFF[..., :3])
+    expected = 10.0 * np.log10(((OFF - WORDS)[..., :2] ** 2).mean())
+    assert error.report(None)["mse_db"] == pytest.approx(expected)
+    with pytest.raises(FieldError, match="'states' have 4 numbers and 'estimates' 3; set compo"):
+        sink().process(WORDS, OFF[..., :3])
+    with pytest.raises(FieldError, match="components = 5"):
+        sink(components=5).process(WORDS, OFF)
+
+
+def test_innovations_and_nis_come_together():
+    reads = {"states": FieldType.of("float64", "time state"),
+             "estimates": FieldType.of("float64", "time estimate"),
+             "nis": FieldType.of("float64", "time")}  # fmt: skip
+    with pytest.raises(ConnectError, match="read together"):
+        TrackingError().narrow(reads)
+
+
+def test_a_perfect_track_has_a_finite_error():
+    assert decibel(0.0) == -400.0
+    error = sink()
+    error.process(WORDS, WORDS)
+    assert error.report(None)["mse_db"] == -400.0
+
+
+@pytest.mark.parametrize("size", [1, 4])
+@pytest.mark.parametrize("spread", [False, True])
+def test_the_picture_is_drawn_for_any_state(tmp_path, size, spread):
+    error = sink()
+    covariances = np.tile(np.eye(size), (30, 40, 1, 1)) if spread else None
+    error.process(WORDS[..., :size], OFF[..., :size], covariances)
+    assert error.report(tmp_path)["picture"] == "track.png"
+    assert (tmp_path / "track.png").stat().st_size > 5000
+
+
+def test_a_run_without_frames_reports_nothing_and_draws_nothing(tmp_path):
+    assert sink().report(tmp_path) == {"steps": 0}
+    assert list(tmp_path.iterdir()) == []
