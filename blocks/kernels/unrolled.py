@@ -7,8 +7,9 @@ no entry of a matrix passes through memory. So a step of a filter can be written
 nested tuples (kernels/small.py), and costs what its multiplications cost.
 
 Arguments are floats, integers used as indices, nested tuples of floats, and arrays; so are the
-results, but for arrays. Only + - * /, `sqrt`, `where`, `is_nan` and items of arrays are known;
-there is no branch on a value. A product with the constant 0 is 0, whatever the other factor.
+results, but for arrays. Only + - * /, `fma`, `sqrt`, `exp`, `where`, `is_nan`, `bit` and items of
+arrays are known; there is no branch on a value. A product with the constant 0 is 0, whatever the
+other factor.
 
 With `lanes` the last axis of an array, of length LANES, is loaded as one vector of a SIMD
 register, and the same arithmetic works on LANES independent problems at a time.
@@ -19,9 +20,10 @@ Under NUMBA_DISABLE_JIT=1 `unrolled` returns the function as it is.
 from __future__ import annotations
 
 import inspect
+import math
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -46,7 +48,7 @@ _FLAGS = ("contract",)
 class Traced:
     """A number that compiled code will have.
 
-    type     float64 or float32
+    type     float64 or float32; int32 of what `bit` gives
     lanes    0 for a scalar, else the length of the vector
     builder  writes machine operations; None where only the types are wanted
     """
@@ -57,15 +59,20 @@ class Traced:
         self.type, self.lanes, self.builder, self.value = type_, lanes, builder, value
 
     def _ir_type(self, lanes: int) -> Any:
-        scalar = ir.DoubleType() if self.type.bitwidth == 64 else ir.FloatType()
+        if isinstance(self.type, types.Integer):
+            scalar = ir.IntType(self.type.bitwidth)
+        else:
+            scalar = ir.DoubleType() if self.type.bitwidth == 64 else ir.FloatType()
         return ir.VectorType(scalar, lanes) if lanes else scalar
 
     def _as(self, other: Any, lanes: int) -> Any:
         """The machine value of a number, of this type, spread over the lanes of a vector."""
         if not isinstance(other, Traced):
-            value = float(other)
+            value = other if isinstance(self.type, types.Integer) else float(other)
             return ir.Constant(self._ir_type(lanes), [value] * lanes if lanes else value)
         value = other.value
+        if isinstance(self.type, types.Integer) != isinstance(other.type, types.Integer):
+            raise TypeError(f"{other.type} where {self.type} is due; nothing converts them")
         if other.type.bitwidth != self.type.bitwidth:
             wider = self.type.bitwidth > other.type.bitwidth
             convert = self.builder.fpext if wider else self.builder.fptrunc
@@ -125,6 +132,30 @@ class Traced:
 
     def __gt__(self, other: Any) -> Any:
         return self._compare(">", other)
+
+    def __lt__(self, other: Any) -> Any:
+        return self._compare("<", other)
+
+    def __or__(self, other: Any) -> Any:
+        if self.builder is None:
+            return self._new(self.lanes)
+        return self._new(self.lanes, self.builder.or_(self.value, other.value))
+
+    def _intrinsic(self, name: str, *others: Any) -> Traced:
+        """What the LLVM intrinsic of this name makes of this number and others."""
+        numbers = (self, *others)
+        lanes = max(v.lanes for v in numbers if isinstance(v, Traced))
+        if self.builder is None:
+            return self._new(lanes)
+        kind = self._ir_type(lanes)
+        suffix = f"v{lanes}" if lanes else ""
+        function = cgutils.get_or_insert_function(
+            self.builder.module,
+            ir.FunctionType(kind, [kind] * len(numbers)),
+            f"llvm.{name}.{suffix}f{self.type.bitwidth}",
+        )
+        values = [self._as(v, lanes) for v in numbers]
+        return self._new(lanes, self.builder.call(function, values))
 
     def _compare(self, which: str, other: Any) -> Any:
         """A truth value for `where`: false where a side is NaN, but for "uno"."""
@@ -206,17 +237,70 @@ class _Index:
 
 def sqrt(value: Any) -> Any:
     """Square root; NaN of what is below 0."""
+    if isinstance(value, Traced):
+        return value._intrinsic("sqrt")
+    with np.errstate(invalid="ignore"):
+        return np.sqrt(value)
+
+
+def fma(a: Any, b: Any, c: Any) -> Any:
+    """Sum of a b and c, rounded once on machines that have an instruction for it."""
+    return a._intrinsic("fmuladd", b, c) if isinstance(a, Traced) else a * b + c
+
+
+class _Exp(NamedTuple):
+    """How e^x is computed: least and greatest x, a number whose last digit is 1, ln 2, terms."""
+
+    least: float
+    greatest: float
+    magic: float
+    ln2: tuple[float, float]
+    terms: int
+    mantissa: int
+    bias: int
+
+
+# ln 2 in two parts, the first with so few digits that its multiples are exact.
+_EXP = {
+    32: _Exp(-87.0, 88.0, 1.5 * 2.0**23, (0.693359375, -2.12194440e-4), 7, 23, 127),
+    64: _Exp(
+        -708.0, 709.0, 1.5 * 2.0**52, (0.693145751953125, 1.4286068203094172e-06), 13, 52, 1023
+    ),
+}
+
+
+def exp(value: Any) -> Any:
+    """e^x to 2e-7 (float32) or 1e-14 of itself; beyond where that overflows or is 0, as there.
+
+    e^x = 2^n e^r with |r| <= ln 2 / 2 and a Taylor series; no branch and no table, so that lanes
+    cost little more than one number.
+    """
     if not isinstance(value, Traced):
-        with np.errstate(invalid="ignore"):
-            return np.sqrt(value)
+        kind = _EXP[np.asarray(value).dtype.itemsize * 8]
+        return np.exp(np.clip(value, kind.least, kind.greatest))
+    kind = _EXP[value.type.bitwidth]
+    x = where(value < kind.least, kind.least, value)
+    x = where(x > kind.greatest, kind.greatest, x)
+    shifted = fma(x, 1.0 / math.log(2.0), kind.magic)  # its last binary digits are those of n
+    n = shifted - kind.magic
+    r = fma(n, -kind.ln2[1], fma(n, -kind.ln2[0], x))
+    series: Any = 1.0 / math.factorial(kind.terms - 1)
+    for k in reversed(range(kind.terms - 1)):
+        series = fma(r, series, 1.0 / math.factorial(k))
     if value.builder is None:
-        return value._new(value.lanes)
-    kind = value._ir_type(value.lanes)
-    name = f"llvm.sqrt.{f'v{value.lanes}' if value.lanes else ''}f{value.type.bitwidth}"
-    function = cgutils.get_or_insert_function(
-        value.builder.module, ir.FunctionType(kind, [kind]), name
+        return series
+    builder, width = value.builder, value.type.bitwidth
+    whole: Any = ir.IntType(width)
+    whole = ir.VectorType(whole, value.lanes) if value.lanes else whole
+
+    def constant(number: int) -> Any:
+        return ir.Constant(whole, [number] * value.lanes if value.lanes else number)
+
+    exponent = builder.add(builder.bitcast(shifted.value, whole), constant(kind.bias))
+    power = builder.bitcast(
+        builder.shl(exponent, constant(kind.mantissa)), value._ir_type(value.lanes)
     )
-    return value._new(value.lanes, value.builder.call(function, [value.value]))
+    return series * value._new(value.lanes, power)
 
 
 def where(condition: Any, yes: Any, no: Any) -> Any:
@@ -231,6 +315,23 @@ def where(condition: Any, yes: Any, no: Any) -> Any:
     return number._new(
         lanes,
         number.builder.select(condition.value, number._as(yes, lanes), number._as(no, lanes)),
+    )
+
+
+def bit(condition: Any, place: int) -> Any:
+    """1 << place where the condition holds, else 0; int32, which | joins."""
+    one = 1 << place if place < 31 else -(1 << 31)
+    if not isinstance(condition, _Truth):
+        return np.where(condition, np.int32(one), np.int32(0))
+    number = condition.number
+    whole = Traced(types.int32, number.lanes, number.builder)
+    if number.builder is None:
+        return whole
+    return whole._new(
+        number.lanes,
+        number.builder.select(
+            condition.value, whole._as(one, number.lanes), whole._as(0, number.lanes)
+        ),
     )
 
 

@@ -91,3 +91,71 @@ def test_lanes_compute_eight_problems_at_once(dtype):
 def test_what_is_no_number_is_refused():
     with pytest.raises(Exception, match="take floats, indices, tuples and arrays"):
         njit(lambda: made("a", 1.0))()
+
+
+@unrolled.unrolled
+def exponential(x):
+    return unrolled.exp(x)
+
+
+@njit
+def call_exponential(values, out):
+    for i in range(values.size):
+        out[i] = exponential(values[i])
+
+
+@unrolled.unrolled
+def exponential_lanes(values, out, row):
+    put_lanes(out, unrolled.exp(lanes(values, row)), row)
+
+
+@njit
+def call_exponential_lanes(values, out):
+    for row in range(values.shape[0]):
+        exponential_lanes(values, out, row)
+
+
+@pytest.mark.parametrize(("dtype", "error"), [(np.float32, 2.5e-7), (np.float64, 4e-16)])
+def test_exp_is_that_of_numpy_and_equal_in_lanes(dtype, error):
+    values = np.linspace(-87, 88, 8 * 5001).astype(dtype)
+    one, many = np.empty_like(values), np.empty((5001, LANES), dtype)
+    call_exponential(values, one)
+    call_exponential_lanes(values.reshape(-1, LANES), many)
+    np.testing.assert_allclose(one, np.exp(values.astype(np.float64)), rtol=error)
+    np.testing.assert_array_equal(many.ravel(), one)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_exp_beyond_its_range_stays_finite_and_normal_and_nan_stays_nan(dtype):
+    values = np.array([-np.inf, -1e5, 1e5, np.inf, np.nan, 0, 0, 0], dtype)
+    out = np.empty_like(values)
+    call_exponential(values, out)
+    assert (out[:2] >= np.finfo(dtype).tiny).all()
+    assert (out[:2] < 2e-38).all()
+    assert np.isfinite(out[2:4]).all()
+    assert (out[2:4] > 1e38).all()
+    assert np.isnan(out[4])
+
+
+@unrolled.unrolled
+def signs(source, target):
+    a, b = lanes(source, 0), lanes(source, 1)
+    found = unrolled.bit(a < b, 0) | unrolled.bit(b > a, 3) | unrolled.bit(a > 0.0, 31)
+    put_lanes(target, found, 0)
+    put_lanes(source, unrolled.fma(a, b, b), 2)
+
+
+@njit
+def call_signs(source, target):
+    signs(source, target)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bits_tell_which_comparisons_hold(dtype):
+    source = np.random.default_rng(5).standard_normal((3, LANES)).astype(dtype)
+    target = np.empty((1, LANES), np.int32)
+    call_signs(source, target)
+    a, b = source[:2]
+    expected = np.where(a < b, 9, 0) + np.where(a > 0, -(2**31), 0)
+    np.testing.assert_array_equal(target[0], expected)
+    np.testing.assert_allclose(source[2], a * b + b, rtol=1e-5)
