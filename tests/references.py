@@ -80,6 +80,38 @@ class Enumerated:
         return self.log_p[(self.indices == indices).all(axis=1)].max()
 
 
+class EveryWord:
+    """Every word over a trellis with given branch metrics, one word's worth of them.
+
+    metrics       (length, n_branches or n_states)
+    starts, ends  (n_states,) bool  states before and after the word
+
+    best       (length,)            the word with the least sum of metrics
+    costs      (length, n_states)   least sum of metrics of all words through a state
+    posterior  (length, n_states)   share of exp(-sum of metrics) of the words through a state
+    """
+
+    def __init__(self, metrics, order, starts, ends):
+        length, n_states = metrics.shape[0], starts.size
+        self.costs = np.full((length, n_states), np.inf)
+        self.posterior, least = np.zeros((length, n_states)), np.inf
+        for past in np.flatnonzero(starts):
+            for symbols in itertools.product(range(order), repeat=length):
+                states, state, total = [], past, 0.0
+                for symbol, row in zip(symbols, metrics, strict=True):
+                    branch = state * order + symbol  # from the definition of branches
+                    total += row[branch % len(row)]
+                    state = branch % n_states
+                    states.append(state)
+                if ends[state]:
+                    at = range(length), states
+                    self.costs[at] = np.minimum(self.costs[at], total)
+                    self.posterior[at] += np.exp(-total)
+                    if total < least:
+                        least, self.best = total, symbols
+        self.posterior /= self.posterior.sum(axis=1, keepdims=True)
+
+
 def bcjr(samples, taps, alphabet, noise_var, *, silence):
     """Posterior of the symbols of each word, (words, length, order): log domain, float64.
 

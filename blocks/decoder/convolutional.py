@@ -10,6 +10,7 @@ from jaxtyping import Float32, Int8, UInt8
 
 from blocks import fields
 from blocks.kernels import convolutional
+from blocks.kernels.windows import Windows
 from blocks.late import LateRows
 from blocks.shift_register import ShiftRegisterBlock
 from pipeline.block import FieldType, param
@@ -73,7 +74,7 @@ class Convolutional(ShiftRegisterBlock, name="decoder.convolutional"):
 
     def start(self) -> None:
         self._decoders: dict[str, convolutional.Decoder] = {}
-        self._windows: convolutional.Windows | None = None  # until the first values tell the dtype
+        self._windows: Windows | None = None  # until the first values tell the dtype
         self._late = LateRows(np.empty(0, np.uint8))
 
     def process(
@@ -89,16 +90,16 @@ class Convolutional(ShiftRegisterBlock, name="decoder.convolutional"):
             coded = llr.reshape(llr.shape[0], llr.shape[1] * llr.shape[2])
             return [Decoded(payload=self._words(decoder, coded))]
         if self._windows is None:
-            self._windows = self._start_windows(decoder)
-        before = self._windows.bits
+            self._windows = self._stream(decoder)
+        before = self._windows.steps
         decided = self._windows.push(llr.reshape(-1))
-        self._late.expect(self._windows.bits - before)
-        self._late.add(decided)
+        self._late.expect(self._windows.steps - before)
+        self._late.add(*decided)
         return [Decoded(*rows) for rows in self._late.complete()]
 
     def finish(self) -> list[Decoded]:
         if self._windows is not None:
-            self._late.add(self._windows.finish())
+            self._late.add(*self._windows.finish())
         return [Decoded(*rows) for rows in self._late.complete()]
 
     def _decoder_of(self, dtype: str) -> convolutional.Decoder:
@@ -111,9 +112,9 @@ class Convolutional(ShiftRegisterBlock, name="decoder.convolutional"):
     def _lag_of(self, decoder: convolutional.Decoder) -> int:
         return self.lag or 8 * decoder.code.memory
 
-    def _start_windows(self, decoder: convolutional.Decoder) -> convolutional.Windows:
-        return convolutional.Windows(
-            decoder, self.window, self._lag_of(decoder), known_start=self.start_state == "known"
+    def _stream(self, decoder: convolutional.Decoder) -> Windows:
+        return decoder.stream(
+            self.window, self._lag_of(decoder), known_start=self.start_state == "known"
         )
 
     def _words(self, decoder: convolutional.Decoder, coded: Array) -> Array:
@@ -142,7 +143,7 @@ class Convolutional(ShiftRegisterBlock, name="decoder.convolutional"):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self._late.restore(state)
-        if "soft" in state:
-            decoder = self._decoder_of(state["soft"].dtype.name)
-            self._windows = self._start_windows(decoder)
+        if "values" in state:
+            decoder = self._decoder_of(state["values"].dtype.name)
+            self._windows = self._stream(decoder)
             self._windows.restore(state)

@@ -1,24 +1,37 @@
-"""What the detectors for channels with known taps share: parameters, checks, trellis, metrics."""
+"""What the detectors for channels with known taps share: all but the recursion itself."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Literal
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from blocks.kernels import trellis
+from blocks.kernels.recursion import Recursion
+from blocks.kernels.windows import Windows
+from blocks.late import LateRows
 from pipeline.block import Block, FieldType, param
 from pipeline.errors import ConnectError, FieldError, ParameterError
-from pipeline.frame import Array
+from pipeline.frame import Array, Scalar
 
 LARGEST = 1e15  # of a sample [V]: its square must not overflow float32
 
 
-class IsiDetector(Block):
-    """Parameters of a detector whose branch metrics come from known taps.
+class _Stream(NamedTuple):
+    """A stream of samples under way."""
 
-    Metrics, their noise models and the numbering of states are described in kernels/trellis.py.
+    is_complex: bool
+    windows: Windows
+    late: LateRows
+
+
+class IsiDetector(Block):
+    """A detector whose branch metrics come from known taps.
+
+    Metrics, their noise models and the numbering of states are described in kernels/trellis.py. A
+    subclass says which recursion decides, and what fields its results make.
     """
 
     taps: tuple[float, ...] = param(
@@ -33,9 +46,14 @@ class IsiDetector(Block):
     modulation: Literal["bpsk", "ook", "qpsk"] = param(
         default="bpsk", doc="alphabet of the symbols"
     )
+    window: int = param(
+        default=128, at_least=1, at_most=65536, unit="symbols",
+        doc="symbols of a stream decided at once",
+    )  # fmt: skip
     lag: int = param(
         default=0, at_least=0, at_most=10_000, unit="symbols",
-        doc="samples past a symbol before it is decided, in streams; 0: 5 memories",
+        doc="symbols before and past a window of a stream that its decision looks at; "
+        "0: 5 memories",
     )  # fmt: skip
     start_state: Literal["silence", "known", "unknown"] = param(
         default="silence",
@@ -77,13 +95,15 @@ class IsiDetector(Block):
             if self.snr_db is None:
                 raise ParameterError("Poisson noise needs snr_db, which scales the mean count")
             try:
-                self._isi_metrics(np.float64)
+                self._metrics_of(np.float64, is_complex=False)
             except ValueError as error:
                 raise ParameterError(
                     f"{error}; use modulation = 'ook' and real taps that are not negative"
                 ) from None
 
-    def _isi_metrics(self, dtype: Any, noise_var: float = 1.0) -> trellis.IsiMetrics:
+    def _metrics_of(
+        self, dtype: Any, *, is_complex: bool, noise_var: float = 1.0
+    ) -> trellis.Metrics:
         taps: Array = np.array(self.taps, np.float64)
         if self.taps_imag:
             taps = taps + 1j * np.array(self.taps_imag)
@@ -92,8 +112,8 @@ class IsiDetector(Block):
         snr = None
         if self.noise == "poisson" and self.snr_db is not None:
             snr = 10.0 ** (self.snr_db / 10.0)
-        return trellis.IsiMetrics(
-            taps, self._alphabet, silence=self.start_state == "silence",
+        return trellis.Metrics.of_channel(
+            taps, self._alphabet, is_complex=is_complex, silence=self.start_state == "silence",
             noise_var=noise_var, snr=snr, dtype=dtype,
         )  # fmt: skip
 
@@ -153,7 +173,65 @@ class IsiDetector(Block):
             )
         return samples
 
-    @staticmethod
-    def _chunks(length: int, at_once: int) -> Iterator[slice]:
-        """Slices that cover 0 ... length - 1."""
-        return (slice(at, min(at + at_once, length)) for at in range(0, length, at_once))
+    @abstractmethod
+    def _recursion(self, is_complex: bool) -> Recursion:
+        """What decides samples of this kind."""
+
+    @abstractmethod
+    def _fields(self, *results: Array) -> tuple[Array, ...]:
+        """The fields that the detector adds, from results of its recursion."""
+
+    def start(self) -> None:
+        self._recursions: dict[bool, Recursion] = {}  # by whether samples are complex
+        self._stream: _Stream | None = None  # until the first samples tell
+
+    def _detect(self, samples: Array) -> list[tuple[Array, ...]]:
+        """The fields of all frames that these samples complete."""
+        is_complex = self._checked(samples).dtype.kind == "c"
+        recursion = self._of(is_complex)
+        values = recursion.metrics.flat(samples)
+        if samples.ndim == 2:
+            words, length = samples.shape
+            results = recursion.decide(
+                values, words, length, length, at_start=True, end=self._end_states(length)
+            )
+            return [self._fields(*results)]
+        if self._stream is None:
+            self._stream = self._opened(is_complex)
+        if self._stream.is_complex != is_complex:
+            raise FieldError(
+                f"{self.name}: 'samples' is {samples.dtype}, but the stream began with "
+                f"{'complex' if self._stream.is_complex else 'real'} ones"
+            )
+        self._stream.late.expect(samples.size)
+        self._stream.late.add(*self._fields(*self._stream.windows.push(values)))
+        return self._stream.late.complete()
+
+    def _rest(self) -> list[tuple[Array, ...]]:
+        """The fields of the frames that wait, at the end of a stream."""
+        if self._stream is None:
+            return []
+        self._stream.late.add(*self._fields(*self._stream.windows.finish()))
+        return self._stream.late.complete()
+
+    def _of(self, is_complex: bool) -> Recursion:
+        if is_complex not in self._recursions:
+            self._recursions[is_complex] = self._recursion(is_complex)
+        return self._recursions[is_complex]
+
+    def _opened(self, is_complex: bool) -> _Stream:
+        recursion = self._of(is_complex)
+        nothing = self._fields(*(one[0] for one in recursion.empty(1, 0)))
+        return _Stream(is_complex, recursion.stream(self.window, self._lag), LateRows(*nothing))
+
+    def state(self) -> Mapping[str, Array | Scalar]:
+        if self._stream is None:
+            return {}
+        is_complex, windows, late = self._stream
+        return {"is_complex": is_complex, **windows.state(), **late.state()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        if "is_complex" in state:
+            self._stream = self._opened(bool(state["is_complex"]))
+            self._stream.windows.restore(state)
+            self._stream.late.restore(state)

@@ -26,13 +26,13 @@ exact for the soft values as they were rounded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 from numba import njit
 
 from blocks.kernels.shift_register import ShiftRegisterCode
+from blocks.kernels.windows import Windows
 
 Array = np.ndarray[Any, Any]
 Metrics = Literal["uint8", "uint16", "float32"]
@@ -474,6 +474,27 @@ class Decoder:
             bits[some] = self._closed(soft[some])
         return bits
 
+    def stream(self, window: int, lag: int, *, known_start: bool) -> Windows:
+        """Decodes a stream; `push` takes soft values, and both its calls return (bits,) uint8.
+
+        known_start   the register is empty before the stream; else it may hold anything
+        """
+
+        def decide(
+            values: Array, sequences: int, stride: int, steps: int, *,
+            at_start: bool, first: int, keep: int,
+        ) -> tuple[Array, ...]:  # fmt: skip
+            bits = self.decode(
+                values, sequences, stride * self.code.outputs, steps,
+                known_start=known_start and at_start, known_end=False, first=first, count=keep,
+            )  # fmt: skip
+            return (bits,)
+
+        return Windows(
+            decide, (np.empty(0, np.uint8),), values=self.code.outputs, dtype=self.soft_dtype,
+            window=window, lag=lag,
+        )  # fmt: skip
+
     def _closed(self, soft: Array) -> Array:
         """The most likely bits of tail-biting words, each state at their ends tried in turn.
 
@@ -543,79 +564,3 @@ class Decoder:
                 best_states(last, code.n_states, least, state)
             trace_back_lanes(survivors, code.n_states, without, first, state, byte, found)
             from_lanes(found, some)
-
-
-class Windows:
-    """Decides the bits of one stream in windows, counted from its start.
-
-    Window k holds bits k window ... (k + 1) window - 1. They are those of the most likely sequence
-    from `lag` bits before the window to `lag` bits past it, where the register may hold anything;
-    no sequence reaches further than the start of the stream and its end. So nothing depends on how
-    the stream is cut, and windows may be decided side by side.
-
-    known_start   the register is empty before the stream; else it may hold anything
-    """
-
-    def __init__(self, decoder: Decoder, window: int, lag: int, *, known_start: bool) -> None:
-        self._decoder, self._window, self._lag = decoder, window, lag
-        self._known_start = known_start
-        self._outputs = decoder.code.outputs
-        self._soft = np.empty(0, decoder.soft_dtype)  # of bits `_from` ... and later
-        self._from = 0  # the first bit that a decision to come looks at
-        self._decided = 0  # bits decided; a multiple of `window`
-
-    @property
-    def bits(self) -> int:
-        """Bits whose soft values are complete."""
-        return self._from + self._soft.size // self._outputs
-
-    def push(self, soft: Array) -> Array:
-        """The bits that are decided with these soft values, (n,) uint8.
-
-        soft   (n,)  the next soft values, in the dtype of the decoder
-        """
-        window, lag = self._window, self._lag
-        self._soft = np.concatenate([self._soft, soft])
-        ready = max(0, (self.bits - lag) // window - self._decided // window)
-        decided = np.empty(ready * window, np.uint8)
-        done = 0
-        while done < ready and self._decided <= lag:  # the start of the stream is in sight
-            decided[done * window : (done + 1) * window] = self._sight(self._decided + window + lag)
-            self._decided += window
-            done += 1
-        if done < ready:
-            first = self._decided - lag
-            decided[done * window :] = self._decoder.decode(
-                self._soft[(first - self._from) * self._outputs :],
-                ready - done, window * self._outputs, window + 2 * lag,
-                known_start=False, known_end=False, first=lag, count=window,
-            ).reshape(-1)  # fmt: skip
-            self._decided += (ready - done) * window
-        unseen = max(0, self._decided - lag) - self._from
-        if unseen:
-            self._soft = self._soft[unseen * self._outputs :].copy()
-            self._from += unseen
-        return decided
-
-    def finish(self) -> Array:
-        """The bits not yet decided, (n,) uint8; nothing may follow."""
-        return self._sight(self.bits, rest=True)
-
-    def _sight(self, stop: int, rest: bool = False) -> Array:
-        """Bits from the first undecided one on, by what is kept of the stream before bit `stop`."""
-        first = self._decided - self._from
-        found = self._decoder.decode(
-            self._soft, 1, 0, stop - self._from,
-            known_start=self._known_start and self._from == 0, known_end=False,
-            first=first, count=stop - self._decided if rest else self._window,
-        )  # fmt: skip
-        return np.asarray(found[0])
-
-    def state(self) -> dict[str, Any]:
-        """What is remembered."""
-        return {"soft": self._soft.copy(), "from": self._from, "decided": self._decided}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` of an equal object returned."""
-        self._soft = np.array(state["soft"])
-        self._from, self._decided = int(state["from"]), int(state["decided"])

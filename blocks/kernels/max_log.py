@@ -1,4 +1,4 @@
-"""The max-log sum-product algorithm: how much better the best sequence is, for words and streams.
+"""The max-log sum-product algorithm: how much better the best sequence is than the best with ...
 
 Robertson, Villebrun and Hoeher, "A comparison of optimal and sub-optimal MAP decoding algorithms
 operating in the log domain", ICC 1995: the sum over sequences that a posterior is made of is
@@ -7,276 +7,405 @@ on the trellis of kernels/trellis.py with any branch metrics; there is nothing t
 a factor on all metrics is the same factor on all results.
 
 The cost of a state (or symbol) at a step is the least sum of metrics of all sequences through it,
-up to a constant of the step. Messages are shifted so that the least entry is 0, at every step, so
-that they stay small however long the stream.
+up to a constant of the step. Every 16 steps, counted from the start of a sequence, the least entry
+of a message is taken off all, so that they stay small however long the sequence.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
+
+from blocks.kernels import branch_metrics, tiles, unrolled
+from blocks.kernels.recursion import EVERY, SoftRecursion
+from blocks.kernels.tiles import HALVES, WIDTH
 
 Array = np.ndarray[Any, Any]
 
 _VANISHES = 1e-30  # a smaller posterior is written as 0: float32 would hold it as a denormal
 
+exp = unrolled.unrolled(unrolled.exp)
+
+
+# --- One sequence ---------------------------------------------------------------------------------
+
 
 @njit(cache=True, nogil=True)
-def forward_step(
-    metrics: Array, row: int, order: int, message: Array, messages: Array, to: int
-) -> None:
+def forward_step(metrics: Array, i: int, order: int, message: Array, out: Array) -> None:
     """Forward message of one step: the least sum of metrics of a sequence that ends in a state.
 
-    metrics   (depth, n_branches or n_states)  row `row` is used
-    message   (n_states,)  at i-1; replaced by that at i, whose least entry is 0
-    messages  (depth, n_states)  row `to` written: message at i
+    metrics   (time, n_branches or n_states)  row i is used
+    message   (n_states,)  before
+    out       (n_states,)  written
     """
     n_states = message.size
     older = n_states // order
     stride = n_states if metrics.shape[1] > n_states else 0
-    least = np.inf
     for base in range(older):
         for newest in range(order):
             s = base * order + newest
-            value = metrics[row, s] + message[base]
+            value = metrics[i, s] + message[base]
             for d in range(1, order):
-                other = metrics[row, s + d * stride] + message[base + d * older]
-                value = min(value, other)
-            messages[to, s] = value
-            least = min(least, value)
-    for s in range(n_states):
-        message[s] = messages[to, s] - least
-        messages[to, s] = message[s]
+                value = min(value, metrics[i, s + d * stride] + message[base + d * older])
+            out[s] = value
 
 
 @njit(cache=True, nogil=True)
-def backward_step(metrics: Array, row: int, order: int, message: Array, scratch: Array) -> None:
+def backward_step(metrics: Array, i: int, order: int, message: Array, out: Array) -> None:
     """Backward message of one step: the least sum of metrics of what may follow a state.
 
-    metrics  (depth, n_branches or n_states)  row `row` is used: those of sample i+1
-    message  (n_states,)  at i+1; replaced by that at i, whose least entry is 0
-    scratch  (n_states,)
+    metrics  (time, n_branches or n_states)  row i is used
+    message  (n_states,)  after
+    out      (n_states,)  written
     """
     n_states = message.size
     older = n_states // order
     stride = n_states if metrics.shape[1] > n_states else 0
-    least = np.inf
     for d in range(order):
         for base in range(older):
             s = base * order
-            value = metrics[row, s + d * stride] + message[s]
+            value = metrics[i, s + d * stride] + message[s]
             for newest in range(1, order):
-                other = metrics[row, s + newest + d * stride] + message[s + newest]
+                other = metrics[i, s + newest + d * stride] + message[s + newest]
                 value = min(value, other)
-            scratch[base + d * older] = value
-            least = min(least, value)
-    for s in range(n_states):
-        message[s] = scratch[s] - least
+            out[base + d * older] = value
+
+
+@njit(cache=True, nogil=True)
+def normalise(message: Array) -> None:
+    """Take the least entry off all."""
+    least = message[0]
+    for s in range(1, message.size):
+        least = min(least, message[s])
+    for s in range(message.size):
+        message[s] -= least
 
 
 @njit(cache=True, nogil=True)
 def cost_step(
-    forwards: Array, row: int, order: int, backward: Array,
-    posterior: Array, costs: Array, to: int,
-) -> None:  # fmt: skip
-    """What the best sequence through each state costs at one step, and through each symbol.
+    forward: Array, backward: Array, costs: Array, posterior: Array, scratch: Array
+) -> None:
+    """What the best sequence through each symbol costs at one step, and through each state.
 
-    forwards   (depth, n_states)  row `row` is used
+    forward    (n_states,)
     backward   (n_states,)
-    posterior  (time, n_states)  row `to` written: exp(-cost), scaled to sum to one
-    costs      (time, order)     row `to` written: least cost of the newest symbol; the least is 0
+    costs      (order,)     written: least cost of the newest symbol; the least is 0
+    posterior  (n_states,)  written: exp(-cost), scaled to sum to one; left out if it has length 0
+    scratch    (n_states,)
     """
-    n_states = backward.size
-    for newest in range(order):
-        costs[to, newest] = np.inf
+    n_states, order = backward.size, costs.size
+    costs[:] = np.inf
     for base in range(n_states // order):
         for newest in range(order):
             s = base * order + newest
-            costs[to, newest] = min(costs[to, newest], forwards[row, s] + backward[s])
-    least = costs[to, 0]
+            costs[newest] = min(costs[newest], forward[s] + backward[s])
+    least = costs[0]
     for newest in range(1, order):
-        least = min(least, costs[to, newest])
-    total = 0.0
-    for s in range(n_states):
-        value = math.exp(least - (forwards[row, s] + backward[s]))  # of the best: 1
-        posterior[to, s] = value if value > _VANISHES else 0.0
-        total += value
-    for s in range(n_states):
-        posterior[to, s] /= total
+        least = min(least, costs[newest])
+    if posterior.size:
+        total = least - least
+        for s in range(n_states):
+            scratch[s] = exp(least - (forward[s] + backward[s]))  # of the best: 1
+            total += scratch[s]
+        for s in range(n_states):
+            posterior[s] = scratch[s] / total if scratch[s] > _VANISHES else 0.0
     for newest in range(order):
-        costs[to, newest] -= least
+        costs[newest] -= least
 
 
 @njit(cache=True, nogil=True)
-def forward(metrics: Array, first: int, order: int, message: Array, messages: Array) -> None:
-    """Forward messages of steps first, first + 1 ... of each word.
+def forward(metrics: Array, first: int, order: int, messages: Array) -> None:
+    """Forward messages of steps first, first + 1 ... of a sequence.
 
-    metrics   (words, time, n_branches or n_states)  of these steps
-    message   (words, n_states)  before these steps; replaced by that after them
-    messages  (words, length, n_states)  rows first, first + 1 ... written
+    metrics   (time, n_branches or n_states)  of these steps
+    messages  (length + 1, n_states)  row i is that before step i; written from first + 1 on
     """
-    for word in range(metrics.shape[0]):
-        of_word, carried, kept = metrics[word], message[word], messages[word]
-        for i in range(metrics.shape[1]):
-            forward_step(of_word, i, order, carried, kept, first + i)
+    for i in range(first, first + metrics.shape[0]):
+        forward_step(metrics, i - first, order, messages[i], messages[i + 1])
+        if (i + 1) % EVERY == 0:
+            normalise(messages[i + 1])
 
 
 @njit(cache=True, nogil=True)
 def backward(
-    metrics: Array, first: int, order: int, message: Array, scratch: Array,
-    forwards: Array, posterior: Array, costs: Array,
+    metrics: Array, first: int, order: int, message: Array, scratch: Array, messages: Array,
+    wanted: int, costs: Array, posterior: Array,
 ) -> None:  # fmt: skip
-    """Costs of steps first, first + 1 ... of each word, and the backward message before them.
+    """Costs of steps first, first + 1 ... of a sequence, and the backward message before them.
 
-    metrics    (words, time, n_branches or n_states)  of these steps
-    message    (words, n_states)  after these steps; replaced by that before them
+    metrics    (time, n_branches or n_states)  of these steps
+    message    (n_states,)  after these steps; replaced by that before them
     scratch    (n_states,)
-    forwards   (words, length, n_states)  forward messages
-    posterior  (words, length, n_states)  rows first, first + 1 ... written
-    costs      (words, length, order)     rows first, first + 1 ... written
+    messages   (length + 1, n_states)  of `forward`
+    wanted     the first step whose costs are written, in row 0
+    costs      (keep, order)     written
+    posterior  (keep, n_states or 0)  written
     """
-    for word in range(metrics.shape[0]):
-        of_word, carried, kept = metrics[word], message[word], forwards[word]
-        states, symbols = posterior[word], costs[word]
-        for i in range(metrics.shape[1] - 1, -1, -1):
-            to = first + i
-            cost_step(kept, to, order, carried, states, symbols, to)
-            backward_step(of_word, i, order, carried, scratch)
+    for i in range(first + metrics.shape[0] - 1, first - 1, -1):
+        if wanted <= i < wanted + costs.shape[0]:
+            to = i - wanted
+            cost_step(messages[i + 1], message, costs[to], posterior[to], scratch)
+        backward_step(metrics, i - first, order, message, scratch)
+        message[:] = scratch
+        if i % EVERY == 0:
+            normalise(message)
+
+
+# --- Sequences side by side; what is flat is described by its axes --------------------------------
+
+
+@unrolled.unrolled
+def _forward_some(
+    tile: Any, step: Any, slopes: Any, offsets: Any, row: Any, width: Any, stride: Any,
+    messages: Any, here: Any, there: Any, older: Any, base: Any, order: Any, block: Any, parts: Any,
+) -> None:  # fmt: skip
+    """`forward_step` for the states that follow `len(block)` states and their likes."""
+    symbols = len(order)
+    values = branch_metrics.values_in_lanes(tile, step, parts)
+    for k in range(len(block)):
+        past = [
+            [unrolled.load(messages, here + (older * d + base + k) * WIDTH + at) for at in HALVES]
+            for d in range(symbols)
+        ]
+        for newest in range(symbols):
+            s = (base + k) * symbols + newest
+            metrics = [
+                branch_metrics.in_lanes(
+                    tile, step, values, slopes, offsets, row, width, s + stride * d
+                )
+                for d in range(symbols)
+            ]
+            for half, at in enumerate(HALVES):
+                value = metrics[0][half] + past[0][half]
+                for d in range(1, symbols):
+                    value = _least(metrics[d][half] + past[d][half], value)
+                unrolled.store(messages, value, there + s * WIDTH + at)
+
+
+@unrolled.unrolled
+def _backward_some(
+    tile: Any, step: Any, slopes: Any, offsets: Any, row: Any, width: Any, stride: Any,
+    messages: Any, here: Any, there: Any, older: Any, base: Any, order: Any, block: Any, parts: Any,
+) -> None:  # fmt: skip
+    """`backward_step` for `len(block)` states and their likes."""
+    symbols = len(order)
+    values = branch_metrics.values_in_lanes(tile, step, parts)
+    for k in range(len(block)):
+        s = (base + k) * symbols
+        after = [
+            [unrolled.load(messages, here + (s + newest) * WIDTH + at) for at in HALVES]
+            for newest in range(symbols)
+        ]
+        for d in range(symbols):
+            metrics = [
+                branch_metrics.in_lanes(
+                    tile, step, values, slopes, offsets, row, width, s + newest + stride * d
+                )
+                for newest in range(symbols)
+            ]
+            for half, at in enumerate(HALVES):
+                value = metrics[0][half] + after[0][half]
+                for newest in range(1, symbols):
+                    value = _least(metrics[newest][half] + after[newest][half], value)
+                unrolled.store(messages, value, there + (older * d + base + k) * WIDTH + at)
+
+
+def _least(a: Any, b: Any) -> Any:
+    return unrolled.where(a < b, a, b)
+
+
+@unrolled.unrolled
+def _costs_of_some(
+    forwards: Any, forward: Any, backwards: Any, backward: Any, base: Any, costs: Any,
+    order: Any, block: Any,
+) -> None:  # fmt: skip
+    """Lower the costs (order, WIDTH) of the newest symbol to what some states cost."""
+    symbols = len(order)
+    for newest in range(symbols):
+        for at in HALVES:
+            least = unrolled.load(costs, newest * WIDTH + at)
+            for k in range(len(block)):
+                place = ((base + k) * symbols + newest) * WIDTH + at
+                cost = unrolled.load(forwards, forward + place)
+                cost = cost + unrolled.load(backwards, backward + place)
+                least = unrolled.where(cost < least, cost, least)
+            unrolled.store(costs, least, newest * WIDTH + at)
+
+
+@unrolled.unrolled
+def _costs_out(costs: Any, least: Any, symbols: Any, to: Any, order: Any) -> None:
+    """Write the costs of the newest symbol less the least of them, and that to `least` (WIDTH,)."""
+    for at in HALVES:
+        rows = [unrolled.load(costs, k * WIDTH + at) for k in range(len(order))]
+        lowest = rows[0]
+        for row in rows[1:]:
+            lowest = _least(row, lowest)
+        unrolled.store(least, lowest, at)
+        for k, row in enumerate(rows):
+            unrolled.store(symbols, row - lowest, (to * len(order) + k) * WIDTH + at)
+
+
+@unrolled.unrolled
+def _weights_of_some(
+    forwards: Any, forward: Any, backwards: Any, backward: Any, base: Any, least: Any,
+    weights: Any, total: Any, order: Any, block: Any,
+) -> None:  # fmt: skip
+    """Write exp(least - cost) of some states, and add them to `total` (WIDTH,)."""
+    for at in HALVES:
+        lowest, sum_ = unrolled.load(least, at), unrolled.load(total, at)
+        for k in range(len(block) * len(order)):
+            place = (base * len(order) + k) * WIDTH + at
+            cost = unrolled.load(forwards, forward + place)
+            cost = cost + unrolled.load(backwards, backward + place)
+            weight = unrolled.exp(lowest - cost)
+            unrolled.store(weights, weight, place)
+            sum_ = sum_ + weight
+        unrolled.store(total, sum_, at)
+
+
+@unrolled.unrolled
+def _shares_of_some(
+    weights: Any, base: Any, total: Any, posterior: Any, to: Any, order: Any, block: Any
+) -> None:
+    """Write weight / total of some states as their posterior."""
+    for at in HALVES:
+        sum_ = unrolled.load(total, at)
+        for k in range(len(block) * len(order)):
+            place = (base * len(order) + k) * WIDTH + at
+            weight = unrolled.load(weights, place)
+            share = unrolled.where(weight > _VANISHES, weight / sum_, 0.0)
+            unrolled.store(posterior, share, to + place)
+
+
+class Scratch(NamedTuple):
+    """What `costs_in_lanes` works in: flat, with the axes given here."""
+
+    tile: Array  # (steps, parts or n_branches, WIDTH)
+    forwards: Array  # (steps + 1, n_states, WIDTH)
+    backwards: Array  # (2, n_states, WIDTH)
+    weights: Array  # (n_states, WIDTH)
+    least: Array  # (WIDTH,)
+    total: Array  # (WIDTH,)
+    costs: Array  # (order, WIDTH)
+    symbols: Array  # (keep, order, WIDTH)
+    states: Array  # (keep, n_states or 0, WIDTH) float32
 
 
 @njit(cache=True, nogil=True)
-def window(
-    metrics: Array, forwards: Array, last: int, first: int, n: int, order: int,
-    message: Array, scratch: Array, posterior: Array, costs: Array, to: int,
+def costs_in_lanes(
+    values: Array, stride_values: int, steps: int, first_row: int, slopes: Array, offsets: Array,
+    rows: int, stride: int, start: Array, end: Array, first: int, scratch: Scratch,
+    order: tuple[float, ...], block: tuple[float, ...], parts: tuple[float, ...],
+    costs: Array, posterior: Array,
 ) -> None:  # fmt: skip
-    """Costs of steps first ... first + n - 1 of a stream, seen from step `last`.
+    """Costs of sequences, a tile at a time.
 
-    metrics    (depth, n_branches or n_states)  step i is row i mod depth
-    forwards   (depth, n_states)  step i is row i mod depth
-    message    (n_states,)  overwritten by the backward messages
-    scratch    (n_states,)
-    posterior  (time, n_states)  written from row `to` on
-    costs      (time, order)     written from row `to` on
+    values      (...,)                  sequence k begins at place k stride_values
+    first_row   number of the first step, as far as metrics depend on it
+    start, end  (n_states,)             messages before and after: 0 or infinity
+    costs       (sequences, keep, order)  written, of steps first ... first + keep - 1
+    posterior   (sequences, keep, n_states or 0) float32  written
     """
-    depth = metrics.shape[0]
-    message[:] = 0.0  # nothing is known of what follows
-    for i in range(last, first - 1, -1):
-        if i < first + n:
-            cost_step(forwards, i % depth, order, message, posterior, costs, to + i - first)
-        backward_step(metrics, i % depth, order, message, scratch)
+    tile, forwards, backwards, weights, least, total, of_step, symbols, states = scratch
+    sequences, keep = costs.shape[0], costs.shape[1]
+    n_states, older, width = start.size, start.size // len(order), offsets.size // rows
+    size, some = n_states * WIDTH, len(block)
+    flat_costs, flat_posterior = costs.reshape(-1), posterior.reshape(-1)
+    with_states = posterior.shape[2] > 0
+    for at in range(0, sequences, WIDTH):
+        count = min(WIDTH, sequences - at)
+        tiles.fill(values, at * stride_values, stride_values, count, tile)
+        for s in range(n_states):
+            for v in range(WIDTH):
+                forwards[s * WIDTH + v] = start[s]
+                backwards[s * WIDTH + v] = end[s]
+        for i in range(steps):
+            row = min(first_row + i, rows - 1)
+            for base in range(0, older, some):
+                _forward_some(
+                    tile, i, slopes, offsets, row, width, stride, forwards, i * size,
+                    (i + 1) * size, older, base, order, block, parts,
+                )  # fmt: skip
+            if (i + 1) % EVERY == 0:
+                tiles.take_least_off(forwards, (i + 1) * size, n_states, least, block)
+        here = 0
+        for i in range(steps - 1, first - 1, -1):
+            if i < first + keep:
+                to = i - first
+                of_step[:] = np.inf
+                for base in range(0, older, some):
+                    _costs_of_some(
+                        forwards, (i + 1) * size, backwards, here, base, of_step, order, block
+                    )
+                _costs_out(of_step, least, symbols, to, order)
+                if with_states:
+                    total[:] = 0.0
+                    for base in range(0, older, some):
+                        _weights_of_some(
+                            forwards, (i + 1) * size, backwards, here, base, least, weights,
+                            total, order, block,
+                        )  # fmt: skip
+                    for base in range(0, older, some):
+                        _shares_of_some(weights, base, total, states, to * size, order, block)
+            row, there = min(first_row + i, rows - 1), size - here
+            for base in range(0, older, some):
+                _backward_some(
+                    tile, i, slopes, offsets, row, width, stride, backwards, here, there,
+                    older, base, order, block, parts,
+                )  # fmt: skip
+            here = there
+            if i % EVERY == 0:
+                tiles.take_least_off(backwards, here, n_states, least, block)
+        n = keep * len(order)
+        tiles.empty_out(symbols, count, flat_costs[at * n : (at + count) * n])
+        n = keep * posterior.shape[2]
+        tiles.empty_out(states, count, flat_posterior[at * n : (at + count) * n])
 
 
-@njit(cache=True, nogil=True)
-def advance(
-    new: Array, position: int, order: int, forward_message: Array, message: Array, scratch: Array,
-    metrics: Array, forwards: Array, posterior: Array, costs: Array,
-) -> int:  # fmt: skip
-    """Steps of a stream; costs are written at every step that is a multiple of the lag.
+# --- Both forms behind one call -------------------------------------------------------------------
 
-    new              (time, width)  metrics of these steps
-    position         steps taken so far
-    forward_message  (n_states,)  replaced
-    message          (n_states,)  overwritten
-    scratch          (n_states,)
-    metrics          (2 lag, width)     step i is row i mod 2 lag
-    forwards         (2 lag, n_states)  step i is row i mod 2 lag
-    posterior        (time, n_states)  written from row 0 on
-    costs            (time, order)     written from row 0 on
 
-    Returns the number of rows written.
+class MaxLog(SoftRecursion):
+    """What the best sequences cost.
+
+    `decide` returns the costs of the newest symbol, (sequences, keep, order) in the dtype of the
+    metrics, the least 0; and posteriors of the states, (sequences, keep, n_states) float32, in
+    proportion to exp(-cost), or of no columns where they are not asked for.
     """
-    depth = metrics.shape[0]
-    lag = depth // 2
-    decided = 0
-    for i in range(new.shape[0]):
-        row = position % depth
-        for branch in range(new.shape[1]):
-            metrics[row, branch] = new[i, branch]
-        forward_step(metrics, row, order, forward_message, forwards, row)
-        position += 1
-        if position % lag == 0 and position >= depth:
-            window(
-                metrics, forwards, position - 1, position - depth, lag, order,
-                message, scratch, posterior, costs, decided,
-            )  # fmt: skip
-            decided += lag
-    return decided
 
+    def _one(
+        self, values: Array, place: int, steps: int, first_row: int, start: Array, end: Array,
+        first: int, results: tuple[Array, ...],
+    ) -> None:  # fmt: skip
+        messages = self._room("forwards", (steps + 1) * self.n_states).reshape(steps + 1, -1)
+        messages[0], message = self._costs(start), self._costs(end)
+        scratch = self._room("scratch", self.n_states)
+        for at, metrics in self._chunks(values, place, steps, first_row):
+            forward(metrics, at, self.order, messages)
+        for at, metrics in self._chunks(values, place, steps, first_row, backwards=True):
+            backward(metrics, at, self.order, message, scratch, messages, first, *results)
 
-class FixedLag:
-    """Costs of one stream, each given at least `lag` samples past its own.
-
-    Windows are those of sum_product.FixedLag: symbols are counted from the start of the stream in
-    windows of `lag`, and window k is that given all samples up to the end of window k + 1.
-
-    start   (n_states,) bool  states before the first symbol
-    order   size of the alphabet
-    width   metrics per sample: number of branches, or of states
-    dtype   of messages and of the metrics to come
-    """
-
-    def __init__(
-        self, start: Array, order: int, width: int, lag: int, dtype: Any = np.float64
-    ) -> None:
-        n_states = start.size
-        self._order, self._lag = order, lag
-        self.position = 0  # samples so far
-        self._forward = np.where(start, 0.0, np.inf).astype(dtype)
-        self._message, self._scratch = np.empty((2, n_states), dtype)
-        self._metrics = np.zeros((2 * lag, width), dtype)
-        self._forwards = np.zeros((2 * lag, n_states), dtype)
-
-    @property
-    def decided(self) -> int:
-        """Symbols answered so far."""
-        return max(0, self.position // self._lag - 1) * self._lag
-
-    def push(self, metrics: Array) -> tuple[Array, Array]:
-        """What these samples complete: posteriors of the states, costs of the newest symbol.
-
-        metrics   (time, width)  of the next samples
-
-        Returns (n, n_states) float32 and (n, order) in the dtype of the messages.
-        """
-        before = self.decided
-        position, self.position = self.position, self.position + metrics.shape[0]
-        posterior, costs = self._empty(self.decided - before)
-        advance(
-            metrics, position, self._order, self._forward, self._message, self._scratch,
-            self._metrics, self._forwards, posterior, costs,
+    def _side_by_side(
+        self, values: Array, stride: int, steps: int, first_row: int, start: Array, end: Array,
+        first: int, results: tuple[Array, ...],
+    ) -> None:  # fmt: skip
+        costs, posterior = results
+        metrics, keep, n_states = self.metrics, costs.shape[1], self.n_states
+        scratch = Scratch(
+            tile=self._room("tile", steps * metrics.values * WIDTH),
+            forwards=self._room("forwards", (steps + 1) * n_states * WIDTH),
+            backwards=self._room("backwards", 2 * n_states * WIDTH),
+            weights=self._room("weights", n_states * WIDTH),
+            least=self._room("least", WIDTH),
+            total=self._room("total", WIDTH),
+            costs=self._room("costs", self.order * WIDTH),
+            symbols=self._room("symbols", keep * self.order * WIDTH),
+            states=self._room("states", keep * posterior.shape[2] * WIDTH, np.float32),
+        )
+        costs_in_lanes(
+            values, stride * metrics.values, steps, first_row, metrics.slopes.reshape(-1),
+            metrics.offsets.reshape(-1), metrics.rows, self.stride, self._costs(start),
+            self._costs(end), first, scratch, *self._sizes(16 // self.order), costs, posterior,
         )  # fmt: skip
-        return posterior, costs
-
-    def finish(self) -> tuple[Array, Array]:
-        """Those of the rest, as `push` returns them; nothing may follow."""
-        first, rest = self.decided, self.position - self.decided
-        posterior, costs = self._empty(rest)
-        window(
-            self._metrics, self._forwards, self.position - 1, first, rest, self._order,
-            self._message, self._scratch, posterior, costs, 0,
-        )  # fmt: skip
-        return posterior, costs
-
-    def state(self) -> dict[str, Any]:
-        """What is remembered."""
-        return {
-            "position": self.position,
-            "forward": self._forward.copy(),
-            "metrics": self._metrics.copy(),
-            "forwards": self._forwards.copy(),
-        }
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` of an equal object returned."""
-        self.position = int(state["position"])
-        self._forward[:] = state["forward"]
-        self._metrics[:] = state["metrics"]
-        self._forwards[:] = state["forwards"]
-
-    def _empty(self, count: int) -> tuple[Array, Array]:
-        posterior = np.empty((count, self._forward.size), np.float32)
-        return posterior, np.empty((count, self._order), self._forward.dtype)

@@ -1,4 +1,4 @@
-"""The sum-product algorithm: exact posteriors, for words and for streams with a fixed lag.
+"""The sum-product algorithm: exact posteriors of symbols and states.
 
 Shlezinger et al., "Model-Based Deep Learning", Proc. IEEE 2023: Algorithm 5 and its derivation
 (F.1)-(F.5), on the trellis of kernels/trellis.py with any branch metrics. The function node (26)
@@ -6,23 +6,31 @@ is f = exp(-metric), zero between states that no branch joins; equally likely sy
 constant that drops out.
 
 Probability domain, scaled: the factors of a sample are divided by the largest of them and each
-message by its sum, which changes no posterior. Both are kept above a floor: denormal numbers would
-make a step 5 to 20 times slower, and messages that vanish together could never recover. The floor
-is such that the product of two is still a normal number: about 1e-139 in float64, 1e-17 in float32.
+message by its largest entry, which changes no posterior. Both are kept above a floor, but for the
+zeros of states that cannot be reached: denormal numbers would make a step 5 to 20 times slower, and
+messages that vanish together could never recover. The floor is such that the product of two is
+still a normal number, about 1e-17 in float32 and 1e-139 in float64: log-likelihood ratios hold up
+to 39 or 319 nats.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
+from blocks.kernels import branch_metrics, tiles, unrolled
+from blocks.kernels.recursion import SoftRecursion
+from blocks.kernels.tiles import HALVES, WIDTH
+
 Array = np.ndarray[Any, Any]
 
 _VANISHES = 1e-30  # a smaller posterior is written as 0: float32 would hold it as a denormal
+
+# Rounded as they are where sequences run side by side, so that both forms agree.
+exp = unrolled.unrolled(unrolled.exp)
+fma = unrolled.unrolled(unrolled.fma)
 
 
 def floor_of(dtype: Any) -> Any:
@@ -31,281 +39,410 @@ def floor_of(dtype: Any) -> Any:
     return kind(float(np.finfo(kind).tiny) ** 0.45)
 
 
-@njit(cache=True, nogil=True)
-def factor_step(metrics: Array, i: int, floor: float, factors: Array, row: int) -> None:
-    """Function node (26) of one sample, scaled so that the largest factor is 1.
-
-    metrics  (time, width)  row i is used
-    factors  (depth, width)  row `row` written
-    """
-    width = metrics.shape[1]
-    least = metrics[i, 0]
-    for branch in range(1, width):
-        least = min(least, metrics[i, branch])
-    lowest = math.log(floor)
-    for branch in range(width):
-        factors[row, branch] = math.exp(max(least - metrics[i, branch], lowest))
-
-
-@njit(cache=True, nogil=True)
-def forward_step(
-    factors: Array, row: int, order: int, floor: float, message: Array, messages: Array, to: int
-) -> None:
-    """Forward message of one step, (F.3).
-
-    factors   (depth, n_branches or n_states)  row `row` is used
-    message   (n_states,)  at i-1; replaced by that at i, which sums to one
-    messages  (depth, n_states)  row `to` written: message at i
-    """
-    n_states = message.size
-    older = n_states // order
-    stride = n_states if factors.shape[1] > n_states else 0
-    total = 0.0
-    for base in range(older):
-        for newest in range(order):
-            s = base * order + newest
-            value = factors[row, s] * message[base]
-            for d in range(1, order):
-                value += factors[row, s + d * stride] * message[base + d * older]
-            messages[to, s] = value
-            total += value
-    for s in range(n_states):
-        message[s] = max(messages[to, s] / total, floor)
-        messages[to, s] = message[s]
-
-
-@njit(cache=True, nogil=True)
-def backward_step(
-    factors: Array, row: int, order: int, floor: float, message: Array, scratch: Array
-) -> None:
-    """Backward message of one step, (F.4).
-
-    factors  (depth, n_branches or n_states)  row `row` is used: those of sample i+1
-    message  (n_states,)  at i+1; replaced by that at i, which sums to one
-    scratch  (n_states,)
-    """
-    n_states = message.size
-    older = n_states // order
-    stride = n_states if factors.shape[1] > n_states else 0
-    total = 0.0
-    for d in range(order):
-        for base in range(older):
-            s = base * order
-            value = factors[row, s + d * stride] * message[s]
-            for newest in range(1, order):
-                value += factors[row, s + newest + d * stride] * message[s + newest]
-            scratch[base + d * older] = value
-            total += value
-    for s in range(n_states):
-        message[s] = max(scratch[s] / total, floor)
-
-
-@njit(cache=True, nogil=True)
-def posterior_step(
-    forwards: Array, row: int, order: int, backward: Array,
-    posterior: Array, marginal: Array, to: int,
-) -> None:  # fmt: skip
-    """Posterior of the states at one step: forward times backward message, (F.5).
-
-    forwards   (depth, n_states)  row `row` is used
-    backward   (n_states,)
-    posterior  (time, n_states)  row `to` written; sums to one
-    marginal   (time, order)  row `to` written: posterior of the newest symbol
-    """
-    n_states = backward.size
-    total = 0.0
-    for s in range(n_states):
-        total += forwards[row, s] * backward[s]
-    for newest in range(order):
-        marginal[to, newest] = 0.0
-    for base in range(n_states // order):
-        for newest in range(order):
-            s = base * order + newest
-            value = forwards[row, s] * backward[s] / total
-            marginal[to, newest] += value
-            posterior[to, s] = value if value > _VANISHES else 0.0
+# --- One sequence ---------------------------------------------------------------------------------
 
 
 @njit(cache=True, nogil=True)
 def to_factors(metrics: Array, floor: float, factors: Array) -> None:
-    """Function node (26) of every sample, (words, time, width) each."""
-    for word in range(metrics.shape[0]):
-        of_word, written = metrics[word], factors[word]
-        for i in range(metrics.shape[1]):
-            factor_step(of_word, i, floor, written, i)
+    """Function nodes (26), scaled so that the largest of each sample is 1.
+
+    metrics  (time, width)
+    factors  (time, width)  written
+    """
+    for i in range(metrics.shape[0]):
+        least = metrics[i, 0]
+        for branch in range(1, metrics.shape[1]):
+            least = min(least, metrics[i, branch])
+        for branch in range(metrics.shape[1]):
+            factors[i, branch] = max(exp(least - metrics[i, branch]), floor)
 
 
 @njit(cache=True, nogil=True)
-def forward(
-    factors: Array, first: int, order: int, floor: float, message: Array, messages: Array
-) -> None:
-    """Forward messages of steps first, first + 1 ... of each word.
+def scale(message: Array, floor: float) -> None:
+    """Divide by the largest entry, and keep what is not 0 above the floor."""
+    most = message[0]
+    for s in range(1, message.size):
+        most = max(most, message[s])
+    over = message.dtype.type(1.0) / most
+    for s in range(message.size):
+        value = message[s] * over
+        message[s] = max(value, floor) if value > 0.0 else value
 
-    factors   (words, time, n_branches or n_states)  of these steps
-    message   (words, n_states)  before these steps; replaced by that after them
-    messages  (words, length, n_states)  rows first, first + 1 ... written
+
+@njit(cache=True, nogil=True)
+def forward_step(
+    factors: Array, i: int, order: int, floor: float, message: Array, out: Array
+) -> None:
+    """Forward message of one step, (F.3).
+
+    factors   (time, n_branches or n_states)  row i is used
+    message   (n_states,)  before
+    out       (n_states,)  written; the largest entry is 1
     """
-    for word in range(factors.shape[0]):
-        of_word, carried, kept = factors[word], message[word], messages[word]
-        for i in range(factors.shape[1]):
-            forward_step(of_word, i, order, floor, carried, kept, first + i)
+    n_states = message.size
+    older = n_states // order
+    stride = n_states if factors.shape[1] > n_states else 0
+    for base in range(older):
+        for newest in range(order):
+            s = base * order + newest
+            value = factors[i, s] * message[base]
+            for d in range(1, order):
+                value = fma(factors[i, s + d * stride], message[base + d * older], value)
+            out[s] = value
+    scale(out, floor)
+
+
+@njit(cache=True, nogil=True)
+def backward_step(
+    factors: Array, i: int, order: int, floor: float, message: Array, out: Array
+) -> None:
+    """Backward message of one step, (F.4).
+
+    factors  (time, n_branches or n_states)  row i is used
+    message  (n_states,)  after
+    out      (n_states,)  written; the largest entry is 1
+    """
+    n_states = message.size
+    older = n_states // order
+    stride = n_states if factors.shape[1] > n_states else 0
+    for d in range(order):
+        for base in range(older):
+            s = base * order
+            value = factors[i, s + d * stride] * message[s]
+            for newest in range(1, order):
+                value = fma(factors[i, s + newest + d * stride], message[s + newest], value)
+            out[base + d * older] = value
+    scale(out, floor)
+
+
+@njit(cache=True, nogil=True)
+def posterior_step(forward: Array, backward: Array, marginal: Array, posterior: Array) -> None:
+    """Posterior of the symbol, and of the states, at one step: forward times backward, (F.5).
+
+    forward    (n_states,)
+    backward   (n_states,)
+    marginal   (order,)          written: posterior of the newest symbol
+    posterior  (n_states or 0,)  written; sums to one
+    """
+    n_states, order = backward.size, marginal.size
+    for newest in range(order):
+        marginal[newest] = forward[newest] * backward[newest]
+        for s in range(newest + order, n_states, order):
+            marginal[newest] = fma(forward[s], backward[s], marginal[newest])
+    total = marginal[0]
+    for newest in range(1, order):
+        total += marginal[newest]
+    over = marginal.dtype.type(1.0) / total
+    for newest in range(order):
+        marginal[newest] *= over
+    for s in range(posterior.size):
+        value = forward[s] * backward[s] * over
+        posterior[s] = value if value > _VANISHES else 0.0
+
+
+@njit(cache=True, nogil=True)
+def forward(factors: Array, first: int, order: int, floor: float, messages: Array) -> None:
+    """Forward messages of steps first, first + 1 ... of a sequence.
+
+    factors   (time, n_branches or n_states)  of these steps
+    messages  (length + 1, n_states)  row i is that before step i; written from first + 1 on
+    """
+    for i in range(first, first + factors.shape[0]):
+        forward_step(factors, i - first, order, floor, messages[i], messages[i + 1])
 
 
 @njit(cache=True, nogil=True)
 def backward(
     factors: Array, first: int, order: int, floor: float, message: Array, scratch: Array,
-    forwards: Array, posterior: Array, marginal: Array,
+    messages: Array, wanted: int, marginal: Array, posterior: Array,
 ) -> None:  # fmt: skip
-    """Posteriors of steps first, first + 1 ... of each word, and the backward message before them.
+    """Posteriors of steps first, first + 1 ... of a sequence, and the backward message before them.
 
-    factors    (words, time, n_branches or n_states)  of these steps
-    message    (words, n_states)  after these steps; replaced by that before them
+    factors    (time, n_branches or n_states)  of these steps
+    message    (n_states,)  after these steps; replaced by that before them
     scratch    (n_states,)
-    forwards   (words, length, n_states)  forward messages
-    posterior  (words, length, n_states)  rows first, first + 1 ... written
-    marginal   (words, length, order)     rows first, first + 1 ... written
+    messages   (length + 1, n_states)  of `forward`
+    wanted     the first step whose posteriors are written, in row 0
+    marginal   (keep, order)          written
+    posterior  (keep, n_states or 0)  written
     """
-    for word in range(factors.shape[0]):
-        of_word, carried, kept = factors[word], message[word], forwards[word]
-        states, symbols = posterior[word], marginal[word]
-        for i in range(factors.shape[1] - 1, -1, -1):
-            to = first + i
-            posterior_step(kept, to, order, carried, states, symbols, to)
-            backward_step(of_word, i, order, floor, carried, scratch)
+    for i in range(first + factors.shape[0] - 1, first - 1, -1):
+        if wanted <= i < wanted + marginal.shape[0]:
+            to = i - wanted
+            posterior_step(messages[i + 1], message, marginal[to], posterior[to])
+        backward_step(factors, i - first, order, floor, message, scratch)
+        message[:] = scratch
+
+
+# --- Sequences side by side; what is flat is described by its axes --------------------------------
+
+
+@unrolled.unrolled
+def _factors_of_some(
+    metrics: Any, least: Any, floor: Any, branch: Any, factors: Any, to: Any, order: Any, block: Any
+) -> None:
+    """`to_factors` for some branches, of metrics (width, WIDTH), from place `to` on."""
+    for k in range(len(order) * len(block)):
+        for at in HALVES:
+            place = (branch + k) * WIDTH + at
+            exponent = unrolled.load(least, at) - unrolled.load(metrics, place)
+            factor = unrolled.exp(exponent)
+            unrolled.store(factors, _most(factor, floor), to + place)
+
+
+@unrolled.unrolled
+def _forward_some(
+    factors: Any, of_step: Any, stride: Any, messages: Any, here: Any, there: Any, older: Any,
+    base: Any, most: Any, order: Any, block: Any,
+) -> None:  # fmt: skip
+    """`forward_step` for the states that follow `len(block)` states and their likes, unscaled.
+
+    most   (WIDTH,)  raised to the largest entries
+    """
+    symbols = len(order)
+    for at in HALVES:
+        largest = unrolled.load(most, at)
+        for k in range(len(block)):
+            past = [
+                unrolled.load(messages, here + (older * d + base + k) * WIDTH + at)
+                for d in range(symbols)
+            ]
+            for newest in range(symbols):
+                s = (base + k) * symbols + newest
+                value = unrolled.load(factors, of_step + s * WIDTH + at) * past[0]
+                for d in range(1, symbols):
+                    factor = unrolled.load(factors, of_step + (s + stride * d) * WIDTH + at)
+                    value = unrolled.fma(factor, past[d], value)
+                unrolled.store(messages, value, there + s * WIDTH + at)
+                largest = _most(value, largest)
+        unrolled.store(most, largest, at)
+
+
+@unrolled.unrolled
+def _backward_some(
+    factors: Any, of_step: Any, stride: Any, messages: Any, here: Any, there: Any, older: Any,
+    base: Any, most: Any, order: Any, block: Any,
+) -> None:  # fmt: skip
+    """`backward_step` for `len(block)` states and their likes, unscaled; `most` as above."""
+    symbols = len(order)
+    for at in HALVES:
+        largest = unrolled.load(most, at)
+        for k in range(len(block)):
+            s = (base + k) * symbols
+            after = [
+                unrolled.load(messages, here + (s + newest) * WIDTH + at)
+                for newest in range(symbols)
+            ]
+            for d in range(symbols):
+                place = of_step + (s + stride * d) * WIDTH + at
+                value = unrolled.load(factors, place) * after[0]
+                for newest in range(1, symbols):
+                    factor = unrolled.load(factors, place + newest * WIDTH)
+                    value = unrolled.fma(factor, after[newest], value)
+                unrolled.store(messages, value, there + (older * d + base + k) * WIDTH + at)
+                largest = _most(value, largest)
+        unrolled.store(most, largest, at)
+
+
+@unrolled.unrolled
+def _scale_some(messages: Any, place: Any, most: Any, floor: Any, order: Any, block: Any) -> None:
+    """`scale` for some states, from a place on."""
+    for at in HALVES:
+        over = 1.0 / unrolled.load(most, at)
+        for k in range(len(order) * len(block)):
+            row = unrolled.load(messages, place + k * WIDTH + at) * over
+            row = unrolled.where(row > 0.0, _most(row, floor), row)
+            unrolled.store(messages, row, place + k * WIDTH + at)
+
+
+@unrolled.unrolled
+def _marginals_of_some(
+    forwards: Any, forward: Any, backwards: Any, backward: Any, base: Any, marginals: Any,
+    order: Any, block: Any,
+) -> None:  # fmt: skip
+    """Add forward times backward message of some states to `marginals` (order, WIDTH)."""
+    for newest in range(len(order)):
+        for at in HALVES:
+            sum_ = unrolled.load(marginals, newest * WIDTH + at)
+            for k in range(len(block)):
+                place = ((base + k) * len(order) + newest) * WIDTH + at
+                before = unrolled.load(forwards, forward + place)
+                sum_ = unrolled.fma(before, unrolled.load(backwards, backward + place), sum_)
+            unrolled.store(marginals, sum_, newest * WIDTH + at)
+
+
+@unrolled.unrolled
+def _marginals_out(marginals: Any, over: Any, symbols: Any, to: Any, order: Any) -> None:
+    """Write marginals that sum to one, and what they were multiplied by to `over` (WIDTH,)."""
+    for at in HALVES:
+        rows = [unrolled.load(marginals, k * WIDTH + at) for k in range(len(order))]
+        total = rows[0]
+        for row in rows[1:]:
+            total = total + row
+        factor = 1.0 / total
+        unrolled.store(over, factor, at)
+        for k, row in enumerate(rows):
+            unrolled.store(symbols, row * factor, (to * len(order) + k) * WIDTH + at)
+
+
+@unrolled.unrolled
+def _posteriors_of_some(
+    forwards: Any, forward: Any, backwards: Any, backward: Any, base: Any, over: Any,
+    states: Any, to: Any, order: Any, block: Any,
+) -> None:  # fmt: skip
+    """Write the posterior of some states, from place `to` on."""
+    for at in HALVES:
+        factor = unrolled.load(over, at)
+        for k in range(len(order) * len(block)):
+            place = (base * len(order) + k) * WIDTH + at
+            before = unrolled.load(forwards, forward + place)
+            value = before * unrolled.load(backwards, backward + place) * factor
+            unrolled.store(states, unrolled.where(value > _VANISHES, value, 0.0), to + place)
+
+
+def _most(a: Any, b: Any) -> Any:
+    return unrolled.where(b < a, a, b)
+
+
+class Scratch(NamedTuple):
+    """What `posteriors_in_lanes` works in: flat, with the axes given here."""
+
+    tile: Array  # (steps, parts or n_branches, WIDTH)
+    metrics: Array  # (n_branches, WIDTH)
+    factors: Array  # (steps, n_branches, WIDTH)
+    forwards: Array  # (steps + 1, n_states, WIDTH)
+    backwards: Array  # (2, n_states, WIDTH)
+    row: Array  # (WIDTH,)
+    marginals: Array  # (order, WIDTH)
+    symbols: Array  # (keep, order, WIDTH)
+    states: Array  # (keep, n_states or 0, WIDTH) float32
 
 
 @njit(cache=True, nogil=True)
-def window(
-    factors: Array, forwards: Array, last: int, first: int, n: int, order: int, floor: float,
-    message: Array, scratch: Array, posterior: Array, marginal: Array, to: int,
+def posteriors_in_lanes(
+    values: Array, stride_values: int, steps: int, first_row: int, slopes: Array, offsets: Array,
+    rows: int, stride: int, start: Array, end: Array, floor: float, first: int, scratch: Scratch,
+    order: tuple[float, ...], block: tuple[float, ...], parts: tuple[float, ...],
+    marginal: Array, posterior: Array,
 ) -> None:  # fmt: skip
-    """Posteriors of steps first ... first + n - 1 of a stream, seen from step `last`.
+    """Posteriors of sequences, a tile at a time.
 
-    factors    (depth, n_branches or n_states)  step i is row i mod depth
-    forwards   (depth, n_states)  step i is row i mod depth
-    message    (n_states,)  overwritten by the backward messages
-    scratch    (n_states,)
-    posterior  (time, n_states)  written from row `to` on
-    marginal   (time, order)     written from row `to` on
+    values      (...,)                  sequence k begins at place k stride_values
+    first_row   number of the first step, as far as metrics depend on it
+    start, end  (n_states,)             messages before and after
+    marginal    (sequences, keep, order)  written, of steps first ... first + keep - 1
+    posterior   (sequences, keep, n_states or 0) float32  written
     """
-    depth = factors.shape[0]
-    for s in range(message.size):
-        message[s] = 1.0  # nothing is known of what follows
-    for i in range(last, first - 1, -1):
-        if i < first + n:
-            posterior_step(forwards, i % depth, order, message, posterior, marginal, to + i - first)
-        backward_step(factors, i % depth, order, floor, message, scratch)
-
-
-@njit(cache=True, nogil=True)
-def advance(
-    metrics: Array, position: int, order: int, floor: float, forward_message: Array,
-    message: Array, scratch: Array, factors: Array, forwards: Array,
-    posterior: Array, marginal: Array,
-) -> int:  # fmt: skip
-    """Steps of a stream; posteriors are written at every step that is a multiple of the lag.
-
-    metrics          (time, width)
-    position         steps taken so far
-    forward_message  (n_states,)  replaced
-    message          (n_states,)  overwritten
-    scratch          (n_states,)
-    factors          (2 lag, width)     step i is row i mod 2 lag
-    forwards         (2 lag, n_states)  step i is row i mod 2 lag
-    posterior        (time, n_states)  written from row 0 on
-    marginal         (time, order)     written from row 0 on
-
-    Returns the number of rows written.
-    """
-    depth = factors.shape[0]
-    lag = depth // 2
-    decided = 0
-    for i in range(metrics.shape[0]):
-        row = position % depth
-        factor_step(metrics, i, floor, factors, row)
-        forward_step(factors, row, order, floor, forward_message, forwards, row)
-        position += 1
-        if position % lag == 0 and position >= depth:
-            window(
-                factors, forwards, position - 1, position - depth, lag, order, floor,
-                message, scratch, posterior, marginal, decided,
+    tile, metrics, factors, forwards, backwards, row, marginals, symbols, states = scratch
+    sequences, keep = marginal.shape[0], marginal.shape[1]
+    n_states, older, width = start.size, start.size // len(order), offsets.size // rows
+    size, some = n_states * WIDTH, len(block)
+    flat_marginal, flat_posterior = marginal.reshape(-1), posterior.reshape(-1)
+    with_states = posterior.shape[2] > 0
+    for at in range(0, sequences, WIDTH):
+        count = min(WIDTH, sequences - at)
+        tiles.fill(values, at * stride_values, stride_values, count, tile)
+        for s in range(n_states):
+            for v in range(WIDTH):
+                forwards[s * WIDTH + v] = start[s]
+                backwards[s * WIDTH + v] = end[s]
+        for i in range(steps):
+            branch_metrics.write_all(
+                tile, i, slopes, offsets, min(first_row + i, rows - 1), width, metrics, order,
+                block, parts,
             )  # fmt: skip
-            decided += lag
-    return decided
+            tiles.least_of(metrics, 0, width, row, block)
+            of_step = i * width * WIDTH
+            for branch in range(0, width, some * len(order)):
+                _factors_of_some(metrics, row, floor, branch, factors, of_step, order, block)
+            row[:] = 0.0
+            here, there = i * size, (i + 1) * size
+            for base in range(0, older, some):
+                _forward_some(
+                    factors, of_step, stride, forwards, here, there, older, base, row, order, block
+                )
+            for s in range(0, size, some * len(order) * WIDTH):
+                _scale_some(forwards, there + s, row, floor, order, block)
+        here = 0
+        for i in range(steps - 1, first - 1, -1):
+            if i < first + keep:
+                to, before = i - first, (i + 1) * size
+                marginals[:] = 0.0
+                for base in range(0, older, some):
+                    _marginals_of_some(
+                        forwards, before, backwards, here, base, marginals, order, block
+                    )
+                _marginals_out(marginals, row, symbols, to, order)
+                if with_states:
+                    for base in range(0, older, some):
+                        _posteriors_of_some(
+                            forwards, before, backwards, here, base, row, states, to * size,
+                            order, block,
+                        )  # fmt: skip
+            row[:] = 0.0
+            there, of_step = size - here, i * width * WIDTH
+            for base in range(0, older, some):
+                _backward_some(
+                    factors, of_step, stride, backwards, here, there, older, base, row, order, block
+                )
+            for s in range(0, size, some * len(order) * WIDTH):
+                _scale_some(backwards, there + s, row, floor, order, block)
+            here = there
+        n = keep * len(order)
+        tiles.empty_out(symbols, count, flat_marginal[at * n : (at + count) * n])
+        n = keep * posterior.shape[2]
+        tiles.empty_out(states, count, flat_posterior[at * n : (at + count) * n])
 
 
-class FixedLag:
-    """Posteriors of one stream, each given at least `lag` samples past its own.
+# --- Both forms behind one call -------------------------------------------------------------------
 
-    Symbols are counted from the start of the stream in windows of `lag`. The posteriors of window
-    k are those given all samples up to the end of window k + 1, and come then: the forward message
-    is carried on, the backward message starts as ones there. So they do not depend on how the
-    stream is cut. `finish` gives those of the rest given all samples.
 
-    start   (n_states,) bool  states before the first symbol
-    order   size of the alphabet
-    width   metrics per sample: number of branches, or of states
-    dtype   of messages and factors, and of the metrics to come
+class SumProduct(SoftRecursion):
+    """Posteriors given all samples of a sequence.
+
+    `decide` returns those of the newest symbol, (sequences, keep, order) in the dtype of the
+    metrics, and of the states, (sequences, keep, n_states) float32, or of no columns where they are
+    not asked for.
     """
 
-    def __init__(
-        self, start: Array, order: int, width: int, lag: int, dtype: Any = np.float64
-    ) -> None:
-        n_states = start.size
-        self._order, self._lag, self._floor = order, lag, floor_of(dtype)
-        self.position = 0  # samples so far
-        self._forward = (start / start.sum()).astype(dtype)
-        self._message, self._scratch = np.empty((2, n_states), dtype)
-        self._factors = np.zeros((2 * lag, width), dtype)
-        self._forwards = np.zeros((2 * lag, n_states), dtype)
+    def _one(
+        self, values: Array, place: int, steps: int, first_row: int, start: Array, end: Array,
+        first: int, results: tuple[Array, ...],
+    ) -> None:  # fmt: skip
+        dtype, floor = self.metrics.dtype, floor_of(self.metrics.dtype)
+        messages = self._room("forwards", (steps + 1) * self.n_states).reshape(steps + 1, -1)
+        messages[0], message = start, end.astype(dtype)
+        scratch = self._room("scratch", self.n_states)
+        factors = self._room("factors", min(self.metrics.chunk, steps) * self.metrics.width)
+        for at, metrics in self._chunks(values, place, steps, first_row):
+            some = factors[: metrics.size].reshape(metrics.shape)
+            to_factors(metrics, floor, some)
+            forward(some, at, self.order, floor, messages)
+        for at, metrics in self._chunks(values, place, steps, first_row, backwards=True):
+            some = factors[: metrics.size].reshape(metrics.shape)
+            to_factors(metrics, floor, some)
+            backward(some, at, self.order, floor, message, scratch, messages, first, *results)
 
-    @property
-    def decided(self) -> int:
-        """Symbols answered so far."""
-        return max(0, self.position // self._lag - 1) * self._lag
-
-    def push(self, metrics: Array) -> tuple[Array, Array]:
-        """Posteriors that these samples complete: of the states, and of the newest symbol.
-
-        metrics   (time, width)  of the next samples
-
-        Returns (n, n_states) float32 and (n, order) in the dtype of the messages.
-        """
-        before = self.decided
-        position, self.position = self.position, self.position + metrics.shape[0]
-        posterior, marginal = self._empty(self.decided - before)
-        advance(
-            metrics, position, self._order, self._floor, self._forward, self._message,
-            self._scratch, self._factors, self._forwards, posterior, marginal,
+    def _side_by_side(
+        self, values: Array, stride: int, steps: int, first_row: int, start: Array, end: Array,
+        first: int, results: tuple[Array, ...],
+    ) -> None:  # fmt: skip
+        marginal, posterior = results
+        metrics, keep, n_states = self.metrics, marginal.shape[1], self.n_states
+        scratch = Scratch(
+            tile=self._room("tile", steps * metrics.values * WIDTH),
+            metrics=self._room("metrics", metrics.width * WIDTH),
+            factors=self._room("factors", steps * metrics.width * WIDTH),
+            forwards=self._room("forwards", (steps + 1) * n_states * WIDTH),
+            backwards=self._room("backwards", 2 * n_states * WIDTH),
+            row=self._room("row", WIDTH),
+            marginals=self._room("marginals", self.order * WIDTH),
+            symbols=self._room("symbols", keep * self.order * WIDTH),
+            states=self._room("states", keep * posterior.shape[2] * WIDTH, np.float32),
+        )
+        posteriors_in_lanes(
+            values, stride * metrics.values, steps, first_row, metrics.slopes.reshape(-1),
+            metrics.offsets.reshape(-1), metrics.rows, self.stride, start.astype(metrics.dtype),
+            end.astype(metrics.dtype), floor_of(metrics.dtype), first, scratch,
+            *self._sizes(8 // self.order), marginal, posterior,
         )  # fmt: skip
-        return posterior, marginal
-
-    def finish(self) -> tuple[Array, Array]:
-        """Posteriors of the rest, as `push` returns them; nothing may follow."""
-        first, rest = self.decided, self.position - self.decided
-        posterior, marginal = self._empty(rest)
-        window(
-            self._factors, self._forwards, self.position - 1, first, rest, self._order,
-            self._floor, self._message, self._scratch, posterior, marginal, 0,
-        )  # fmt: skip
-        return posterior, marginal
-
-    def state(self) -> dict[str, Any]:
-        """What is remembered."""
-        return {
-            "position": self.position,
-            "forward": self._forward.copy(),
-            "factors": self._factors.copy(),
-            "forwards": self._forwards.copy(),
-        }
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` of an equal object returned."""
-        self.position = int(state["position"])
-        self._forward[:] = state["forward"]
-        self._factors[:] = state["factors"]
-        self._forwards[:] = state["forwards"]
-
-    def _empty(self, count: int) -> tuple[Array, Array]:
-        posterior = np.empty((count, self._forward.size), np.float32)
-        return posterior, np.empty((count, self._order), self._forward.dtype)

@@ -9,8 +9,9 @@ newest in the lowest digit to base `order`; a branch is a state and the symbol t
 The branches into state s are s + n_states d, where d is the symbol that drops out of memory.
 
 A metric is -log p(sample | branch) up to a constant that the branches of one sample share: less
-is better. All detectors take metrics as arrays, (..., time, n_branches), or (..., time, n_states)
-where all branches into a state have the same; known channels and learned networks write them.
+is better. Detectors compute metrics from samples, for a channel that is known (`Metrics`), or take
+them as an array, (..., time, n_branches), or (..., time, n_states) where all branches into a state
+have the same: so learned networks come in.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from blocks.kernels import isi_metrics
+from blocks.kernels import branch_metrics
 
 Array = np.ndarray[Any, Any]
 
@@ -80,62 +81,92 @@ def start_states(start: str, symbol: int, order: int, memory: int) -> Array:
     return states_ending(*known[start], order, memory)
 
 
-class IsiMetrics:
-    """Branch metrics of samples from a channel with known taps.
+class Metrics:
+    """Branch metrics as a linear function of what a detector is given, or handed in ready.
 
-    Gaussian noise: |y - mean|^2 / (2 noise_var) for real samples; complex samples have circular
-    noise of that total variance, |y - mean|^2 / noise_var. Poisson noise:
-    y ~ Poisson(sqrt(snr) sum_l taps[l] s_{i-l} + 1), where the factorial of y is left out.
+        metric of branch b = offsets[row, b] + sum over parts of slopes[row, part, b] value[part]
 
-    taps      impulse response, newest symbol first, real or complex
-    alphabet  symbol of each index
-    silence   nothing was sent before the first symbol, see `outputs`
-    snr       of Poisson noise (linear); None: Gaussian noise
-    dtype     of the metrics and their arithmetic
+    A sample y gives one value, a complex one two, its real and its imaginary part. Terms that all
+    branches share are left out, as is |y|^2. Row min(i, rows - 1) holds for step i of a stream or
+    word. With no parts the values are the metrics themselves.
+
+    slopes    (rows, parts, n_branches)
+    offsets   (rows, n_branches)
     """
 
-    def __init__(
-        self,
+    def __init__(self, slopes: Array, offsets: Array) -> None:
+        self.slopes, self.offsets = np.ascontiguousarray(slopes), np.ascontiguousarray(offsets)
+        self.dtype = self.offsets.dtype
+        self.rows, self.parts, self.width = slopes.shape
+        #: numbers per step in what a detector is given
+        self.values = self.parts or self.width
+        #: steps whose metrics should be asked for at once
+        self.chunk = max(1, _CHUNK // self.width)
+
+    @classmethod
+    def given(cls, width: int, dtype: Any) -> Metrics:
+        """Of a detector that is handed metrics: `width` per step, n_branches or n_states."""
+        return cls(np.empty((1, 0, width), dtype), np.zeros((1, width), dtype))
+
+    @classmethod
+    def of_channel(
+        cls,
         taps: Array,
         alphabet: Array,
         *,
+        is_complex: bool,
         silence: bool = False,
         noise_var: float = 1.0,
         snr: float | None = None,
-        dtype: Any = np.float64,
-    ) -> None:
+        dtype: Any = np.float32,
+    ) -> Metrics:
+        """Of samples from a channel with known taps.
+
+        Gaussian noise: |y - mean|^2 / (2 noise_var) for real samples; complex samples have circular
+        noise of that total variance, |y - mean|^2 / noise_var. Poisson noise:
+        y ~ Poisson(sqrt(snr) sum_l taps[l] s_{i-l} + 1), mean - y log(mean).
+
+        taps        impulse response, newest symbol first, real or complex
+        alphabet    symbol of each index
+        is_complex  whether the samples are
+        silence     nothing was sent before the first symbol, see `outputs`
+        snr         of Poisson noise (linear); None: Gaussian noise
+        dtype       float32 or float64, of the metrics and their arithmetic
+
+        Raises ValueError where Poisson noise would have a mean that is not positive, or where real
+        samples are expected of a complex channel.
+        """
         means = outputs(taps, alphabet, silence=silence)
-        self.dtype = np.dtype(dtype)
-        is_complex = means.dtype.kind == "c"
-        self._complex_dtype = np.result_type(self.dtype, np.complex64)
-        self._noise_var = noise_var
-        self._poisson = snr is not None
+        if means.dtype.kind == "c" and not is_complex:
+            raise ValueError("complex taps or symbols give complex samples")
         if snr is not None:
             means = np.sqrt(snr) * means + 1.0
-        if self._poisson and (is_complex or not (means > 0).all()):
-            raise ValueError("Poisson noise needs a positive mean count for every branch")
-        self._means = means.astype(self._complex_dtype if is_complex else self.dtype)
-        self._complex_means = means.astype(self._complex_dtype)
-        self._scratch = np.empty(0, self.dtype)
-        #: samples whose metrics should be asked for at once
-        self.chunk = max(1, _CHUNK // means.shape[1])
-
-    def __call__(self, samples: Array, first: int) -> Array:
-        """Metrics (words, time, n_branches) of samples (words, time), valid until the next call.
-
-        first    number of the first sample in its stream or word
-        """
-        is_complex = samples.dtype.kind == "c"
-        means = self._complex_means if is_complex else self._means
-        # A writable copy of one dtype and layout: the kernels compile once, not once per caller.
-        samples = np.array(samples, self._complex_dtype if is_complex else self.dtype, order="C")
-        count = samples.size * means.shape[1]
-        if self._scratch.size < count:
-            self._scratch = np.empty(count, self.dtype)
-        metrics = self._scratch[:count].reshape(*samples.shape, means.shape[1])
-        if self._poisson:
-            isi_metrics.poisson(samples, means, first, metrics)
+            if is_complex or not (means > 0).all():
+                raise ValueError("Poisson noise needs a positive mean count for every branch")
+            slopes, offsets = -np.log(means)[:, None], means
         else:
-            scale = (1.0 if is_complex else 0.5) / self._noise_var
-            isi_metrics.gaussian(samples, means, first, self.dtype.type(scale), metrics)
+            scale = (1.0 if is_complex else 0.5) / noise_var
+            parts = [means.real, means.imag] if is_complex else [means.real]
+            slopes = -2.0 * scale * np.stack(parts, axis=1)
+            offsets = scale * (means.real**2 + means.imag**2)
+        return cls(slopes.astype(dtype), offsets.astype(dtype))
+
+    def flat(self, given: Array) -> Array:
+        """What a detector is given as one flat array of values, in the order of its axes."""
+        if given.dtype.kind == "c":
+            wide = np.ascontiguousarray(given, np.result_type(self.dtype, np.complex64))
+            return wide.reshape(-1).view(self.dtype)
+        # A writable array of one dtype and layout: the kernels compile once, not once per caller.
+        return np.require(given, self.dtype, ["C", "W"]).reshape(-1)
+
+    def __call__(self, flat: Array, place: int, steps: int, first: int, scratch: Array) -> Array:
+        """Metrics (steps, width) of the values from this place on.
+
+        first     number of the first of these steps in its stream or word
+        scratch   (>= steps width,)  may be written
+        """
+        if self.parts == 0:
+            return flat[place : place + steps * self.width].reshape(steps, self.width)
+        metrics = scratch[: steps * self.width].reshape(steps, self.width)
+        branch_metrics.linear(flat[place:], first, self.slopes, self.offsets, metrics)
         return metrics

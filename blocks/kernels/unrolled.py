@@ -7,12 +7,12 @@ no entry of a matrix passes through memory. So a step of a filter can be written
 nested tuples (kernels/small.py), and costs what its multiplications cost.
 
 Arguments are floats, integers used as indices, nested tuples of floats, and arrays; so are the
-results, but for arrays. Only + - * /, `fma`, `sqrt`, `exp`, `where`, `is_nan`, `bit` and items of
-arrays are known; there is no branch on a value. A product with the constant 0 is 0, whatever the
-other factor.
+results, but for arrays. Only + - * / and the functions below are known, and items of arrays; there
+is no branch on a value. A product with the constant 0 is 0, whatever the other factor.
 
 With `lanes` the last axis of an array, of length LANES, is loaded as one vector of a SIMD
-register, and the same arithmetic works on LANES independent problems at a time.
+register, and the same arithmetic works on LANES independent problems at a time; `load` does so from
+any place of a flat array. Indices can be added and multiplied. Vectors of int32 know | & << >>.
 
 Under NUMBA_DISABLE_JIT=1 `unrolled` returns the function as it is.
 """
@@ -48,7 +48,7 @@ _FLAGS = ("contract",)
 class Traced:
     """A number that compiled code will have.
 
-    type     float64 or float32; int32 of what `bit` gives
+    type     float64 or float32; int32 of what `shift_in` gives
     lanes    0 for a scalar, else the length of the vector
     builder  writes machine operations; None where only the types are wanted
     """
@@ -71,12 +71,13 @@ class Traced:
             value = other if isinstance(self.type, types.Integer) else float(other)
             return ir.Constant(self._ir_type(lanes), [value] * lanes if lanes else value)
         value = other.value
-        if isinstance(self.type, types.Integer) != isinstance(other.type, types.Integer):
+        whole = isinstance(self.type, types.Integer)
+        if whole != isinstance(other.type, types.Integer):
             raise TypeError(f"{other.type} where {self.type} is due; nothing converts them")
         if other.type.bitwidth != self.type.bitwidth:
             wider = self.type.bitwidth > other.type.bitwidth
-            convert = self.builder.fpext if wider else self.builder.fptrunc
-            value = convert(value, self._ir_type(other.lanes))
+            name = ("zext" if wider else "trunc") if whole else ("fpext" if wider else "fptrunc")
+            value = getattr(self.builder, name)(value, self._ir_type(other.lanes))
         if other.lanes == lanes:
             return value
         vector = ir.Constant(self._ir_type(lanes), ir.Undefined)
@@ -136,10 +137,27 @@ class Traced:
     def __lt__(self, other: Any) -> Any:
         return self._compare("<", other)
 
-    def __or__(self, other: Any) -> Any:
+    def _bitwise(self, name: str, other: Any) -> Any:
+        if not isinstance(self.type, types.Integer):
+            raise TypeError(f"{self.type} has no bits to work on")
         if self.builder is None:
             return self._new(self.lanes)
-        return self._new(self.lanes, self.builder.or_(self.value, other.value))
+        return self._new(
+            self.lanes, getattr(self.builder, name)(self.value, self._as(other, self.lanes))
+        )
+
+    def __or__(self, other: Any) -> Any:
+        return self._bitwise("or_", other)
+
+    def __and__(self, other: Any) -> Any:
+        return self._bitwise("and_", other)
+
+    def __lshift__(self, other: Any) -> Any:
+        return self._bitwise("shl", other)
+
+    def __rshift__(self, other: Any) -> Any:
+        """Bits move down, zeros follow."""
+        return self._bitwise("lshr", other)
 
     def _intrinsic(self, name: str, *others: Any) -> Traced:
         """What the LLVM intrinsic of this name makes of this number and others."""
@@ -208,18 +226,20 @@ class _TracedArray:
 
     def _lanes_pointer(self, index: tuple[Any, ...]) -> tuple[Any, int]:
         number = Traced(self.type.dtype, LANES, self.builder)
-        pointer = self._pointer((*index, 0))
+        pointer = self._pointer(index)
         bits = self.type.dtype.bitwidth // 8
         return self.builder.bitcast(pointer, number._ir_type(LANES).as_pointer()), bits
 
-    def lanes(self, *index: Any) -> Traced:
+    def lanes(self, index: tuple[Any, ...]) -> Traced:
+        """LANES numbers from this place on."""
         if self.builder is None:
             return Traced(self.type.dtype, LANES)
         pointer, align = self._lanes_pointer(index)
         value = self.builder.load(pointer, align=align)
         return Traced(self.type.dtype, LANES, self.builder, value)
 
-    def put_lanes(self, value: Any, *index: Any) -> None:
+    def put_lanes(self, value: Any, index: tuple[Any, ...]) -> None:
+        """Store LANES numbers from this place on."""
         if self.builder is not None:
             number = Traced(self.type.dtype, LANES, self.builder)
             pointer, align = self._lanes_pointer(index)
@@ -227,12 +247,28 @@ class _TracedArray:
 
 
 class _Index:
-    """An integer that compiled code will have; it can be an index and nothing else."""
+    """An integer that compiled code will have, for use as an index; products and sums are, too."""
 
-    __slots__ = ("value",)
+    __slots__ = ("builder", "value")
 
-    def __init__(self, value: Any = None) -> None:
-        self.value = value
+    def __init__(self, builder: Any = None, value: Any = None) -> None:
+        self.builder, self.value = builder, value
+
+    def _with(self, name: str, other: Any) -> _Index:
+        if self.builder is None:
+            return self
+        value = other.value if isinstance(other, _Index) else ir.Constant(self.value.type, other)
+        return _Index(self.builder, getattr(self.builder, name)(self.value, value, flags=("nsw",)))
+
+    def __add__(self, other: Any) -> _Index:
+        return self._with("add", other)
+
+    __radd__ = __add__
+
+    def __mul__(self, other: Any) -> _Index:
+        return self._with("mul", other)
+
+    __rmul__ = __mul__
 
 
 def sqrt(value: Any) -> Any:
@@ -304,9 +340,14 @@ def exp(value: Any) -> Any:
 
 
 def where(condition: Any, yes: Any, no: Any) -> Any:
-    """`yes` where the condition holds, else `no`; both have been computed."""
+    """`yes` where the condition holds, else `no`: numbers, or conditions themselves."""
     if not isinstance(condition, _Truth):
         return np.where(condition, yes, no)[()]
+    if isinstance(yes, _Truth):
+        chosen = _Truth(yes.number, None)
+        if yes.number.builder is not None:
+            chosen.value = yes.number.builder.select(condition.value, yes.value, no.value)
+        return chosen
     numbers = [v for v in (yes, no) if isinstance(v, Traced)] or [condition.number]
     number = max(numbers, key=lambda v: v.type.bitwidth)
     lanes = max(v.lanes for v in (*numbers, condition.number))
@@ -318,21 +359,23 @@ def where(condition: Any, yes: Any, no: Any) -> Any:
     )
 
 
-def bit(condition: Any, place: int) -> Any:
-    """1 << place where the condition holds, else 0; int32, which | joins."""
-    one = 1 << place if place < 31 else -(1 << 31)
+def shift_in(bits: Any, condition: Any) -> Any:
+    """2 bits + 1 where the condition holds, else 2 bits; int32, of None for no bits yet.
+
+    Each result hangs on the one before: LLVM cannot put off comparisons until all are due, which
+    would keep both sides of all of them waiting in memory.
+    """
     if not isinstance(condition, _Truth):
-        return np.where(condition, np.int32(one), np.int32(0))
+        return np.where(condition, np.int32(1), np.int32(0)) + (0 if bits is None else bits << 1)
     number = condition.number
     whole = Traced(types.int32, number.lanes, number.builder)
     if number.builder is None:
         return whole
-    return whole._new(
-        number.lanes,
-        number.builder.select(
-            condition.value, whole._as(one, number.lanes), whole._as(0, number.lanes)
-        ),
-    )
+    mask = number.builder.sext(condition.value, whole._ir_type(number.lanes))
+    start = whole._as(0, number.lanes)
+    if bits is not None:
+        start = number.builder.add(bits.value, bits.value)
+    return whole._new(number.lanes, number.builder.sub(start, mask))
 
 
 def is_nan(value: Any) -> Any:
@@ -342,15 +385,58 @@ def is_nan(value: Any) -> Any:
 
 def lanes(array: Any, *index: Any) -> Any:
     """array[index + (0,)] ... array[index + (LANES - 1,)] as one vector."""
-    return array.lanes(*index) if isinstance(array, _TracedArray) else array[index].copy()
+    return array.lanes((*index, 0)) if isinstance(array, _TracedArray) else array[index].copy()
 
 
 def put_lanes(array: Any, value: Any, *index: Any) -> None:
     """Store a vector along the last axis of an array."""
     if isinstance(array, _TracedArray):
-        array.put_lanes(value, *index)
+        array.put_lanes(value, (*index, 0))
     else:
         array[index] = value
+
+
+def load(array: Any, place: Any) -> Any:
+    """array[place] ... array[place + LANES - 1] of a flat array as one vector.
+
+    With sums and products of constants as places the offsets of all vectors of a step are known
+    while compiling, which no array of more axes gives.
+    """
+    if isinstance(array, _TracedArray):
+        return array.lanes((place,))
+    return array[place : place + LANES].copy()
+
+
+def store(array: Any, value: Any, place: Any) -> None:
+    """Store a vector to a flat array, from this place on."""
+    if isinstance(array, _TracedArray):
+        array.put_lanes(value, (place,))
+    else:
+        array[place : place + LANES] = value
+
+
+def transposed(rows: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Vector j of item j of each of these LANES vectors."""
+    if not isinstance(rows[0], Traced):
+        return tuple(np.stack(rows).T.copy())
+    number = rows[0]
+    if number.builder is None:
+        return rows
+    # Log2 rounds: in each, rows that are `apart` swap the blocks of that size off the diagonal.
+    values = [row.value for row in rows]
+    apart = LANES // 2
+    while apart:
+        low = [k if not k & apart else LANES + k - apart for k in range(LANES)]
+        high = [k + apart if not k & apart else LANES + k for k in range(LANES)]
+        masks = [ir.Constant(ir.VectorType(ir.IntType(32), LANES), mask) for mask in (low, high)]
+        for k in range(LANES):
+            if not k & apart:
+                pair = values[k], values[k + apart]
+                values[k], values[k + apart] = (
+                    number.builder.shuffle_vector(*pair, mask) for mask in masks
+                )
+        apart //= 2
+    return tuple(number._new(LANES, value) for value in values)
 
 
 def unrolled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -403,7 +489,7 @@ def _stand_in(kind: Any, context: Any, builder: Any, value: Any) -> Any:
     if isinstance(kind, types.Integer):
         if builder is not None:
             value = context.cast(builder, value, kind, types.intp)
-        return _Index(value)
+        return _Index(builder, value)
     raise TypeError(f"unrolled functions take floats, indices, tuples and arrays, not {kind}")
 
 

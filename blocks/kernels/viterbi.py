@@ -1,20 +1,26 @@
-"""The Viterbi algorithm: the most likely sequence, for words and for streams with a fixed lag.
+"""The Viterbi algorithm: the most likely sequences.
 
 Forney, "The Viterbi algorithm", Proc. IEEE 61(3), 1973, on the trellis of kernels/trellis.py with
 any branch metrics. The survivor of a state is kept as the symbol that its best branch drops out of
-memory. Path metrics are scaled down at every step so that the best is 0: they stay small however
-long the stream and whatever constants the metrics carry, and no step depends on how it was cut.
+memory. Every 16 steps, counted from the start of a sequence, the least path metric is taken off
+all, so that they stay small however long the sequence and whatever constants the metrics carry.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
+from blocks.kernels import branch_metrics, tiles, unrolled
+from blocks.kernels.recursion import EVERY, Recursion
+from blocks.kernels.tiles import HALVES, WIDTH
+
 Array = np.ndarray[Any, Any]
+
+
+# --- One sequence ---------------------------------------------------------------------------------
 
 
 @njit(cache=True, nogil=True)
@@ -24,7 +30,7 @@ def step(
     """Add, compare, select: one trellis step. Of equal branches the first survives.
 
     metrics    (time, n_branches or n_states)  row i is used
-    path       (n_states,)  path metrics, replaced; the best becomes 0
+    path       (n_states,)  path metrics, replaced
     scratch    (n_states,)
     survivors  (time, n_states) uint8  row `row` written: symbol dropped by the best branch
     """
@@ -43,11 +49,29 @@ def step(
                     choice = d
             scratch[s] = best
             survivors[row, s] = choice
-    least = scratch[0]
-    for s in range(1, n_states):
-        least = min(least, scratch[s])
     for s in range(n_states):
-        path[s] = scratch[s] - least
+        path[s] = scratch[s]
+
+
+@njit(cache=True, nogil=True)
+def forward(
+    metrics: Array, first: int, order: int, path: Array, scratch: Array, survivors: Array
+) -> None:
+    """Trellis steps first, first + 1 ... of a sequence.
+
+    metrics    (time, n_branches or n_states)  of these steps
+    path       (n_states,)  path metrics, replaced
+    scratch    (n_states,)
+    survivors  (length, n_states) uint8  rows first, first + 1 ... written
+    """
+    for i in range(first, first + metrics.shape[0]):
+        step(metrics, i - first, order, path, scratch, survivors, i)
+        if (i + 1) % EVERY == 0:
+            least = path[0]
+            for s in range(1, path.size):
+                least = min(least, path[s])
+            for s in range(path.size):
+                path[s] -= least
 
 
 @njit(cache=True, nogil=True)
@@ -61,138 +85,259 @@ def best_state(path: Array) -> int:
 
 
 @njit(cache=True, nogil=True)
-def trace_back(
-    survivors: Array, state: int, last: int, first: int, order: int, symbols: Array, to: int, n: int
-) -> None:
-    """Follow the survivors from a state at step `last` back to step `first`.
+def trace_back(survivors: Array, state: int, order: int, first: int, symbols: Array) -> None:
+    """Follow the survivors from a state after the last step back to step `first`.
 
-    survivors  (depth, n_states) uint8  step i is row i mod depth
-    symbols    (...,) uint8  written from place `to` on: symbols of steps first ... first + n - 1
+    survivors  (length, n_states) uint8
+    symbols    (n,) uint8  written: symbols of steps first ... first + n - 1
     """
-    depth, n_states = survivors.shape
+    length, n_states = survivors.shape
     older = n_states // order
-    for i in range(last, first - 1, -1):
-        if i < first + n:
-            symbols[to + i - first] = state % order
-        state = state // order + np.int64(survivors[i % depth, state]) * older
+    for i in range(length - 1, first - 1, -1):
+        if i < first + symbols.size:
+            symbols[i - first] = state % order
+        state = state // order + np.int64(survivors[i, state]) * older
 
 
-@njit(cache=True, nogil=True)
-def forward(
-    metrics: Array, first: int, order: int, path: Array, scratch: Array, survivors: Array
-) -> None:
-    """Trellis steps first, first + 1 ... of each word.
+# --- Sequences side by side; what is flat is described by its axes --------------------------------
 
-    metrics    (words, time, n_branches or n_states)  of these steps
-    path       (words, n_states)  path metrics, replaced
-    scratch    (n_states,)
-    survivors  (words, length, n_states) uint8  rows first, first + 1 ... written
+
+@unrolled.unrolled
+def survive(
+    tile: Any, step: Any, slopes: Any, offsets: Any, row: Any, width: Any, stride: Any,
+    paths: Any, here: Any, there: Any, older: Any, base: Any, words: Any, word: Any,
+    order: Any, block: Any, parts: Any,
+) -> None:  # fmt: skip
+    """Add, compare, select for the states that follow `len(block)` states and their likes.
+
+    paths   (2 n_states, WIDTH)  path metrics: read from place `here`, written from place `there`
+    base    the first of the states before, of those whose oldest symbol is 0
+    words   (..., WIDTH) int32   word `word` written: the symbols dropped by the best branches, as
+            digits to base `order`, the first state lowest
     """
-    for word in range(metrics.shape[0]):
-        of_word, paths, decisions = metrics[word], path[word], survivors[word]
-        for i in range(metrics.shape[1]):
-            step(of_word, i, order, paths, scratch, decisions, first + i)
+    symbols = len(order)
+    values = branch_metrics.values_in_lanes(tile, step, parts)
+    found: list[Any] = [None for _ in HALVES]
+    for k in reversed(range(len(block))):
+        past = [
+            [unrolled.load(paths, here + (older * d + base + k) * WIDTH + at) for at in HALVES]
+            for d in range(symbols)
+        ]
+        for newest in reversed(range(symbols)):
+            s = (base + k) * symbols + newest
+            metrics = [
+                branch_metrics.in_lanes(
+                    tile, step, values, slopes, offsets, row, width, s + stride * d
+                )
+                for d in range(symbols)
+            ]
+            for half, at in enumerate(HALVES):
+                rivals = [past[d][half] + metrics[d][half] for d in range(symbols)]
+                best, wins = _best(rivals)
+                for win in wins:
+                    found[half] = unrolled.shift_in(found[half], win)
+                unrolled.store(paths, best, there + s * WIDTH + at)
+    for half, at in enumerate(HALVES):
+        unrolled.store(words, found[half], word * WIDTH + at)
 
 
-@njit(cache=True, nogil=True)
-def decide(survivors: Array, path: Array, order: int, symbols: Array) -> None:
-    """Full traceback of each word from its best final state.
+def _best(rivals: list[Any]) -> tuple[Any, list[Any]]:
+    """The least of two or four numbers, and the binary digits of its place, the highest first.
 
-    survivors  (words, length, n_states) uint8
-    path       (words, n_states)  final path metrics
-    symbols    (words, length) uint8  written
+    A knock-out: of equal ones the first wins, as if they were compared one by one.
     """
-    length = survivors.shape[1]
-    for word in range(path.shape[0]):
-        state = best_state(path[word])
-        trace_back(survivors[word], state, length - 1, 0, order, symbols[word], 0, length)
+    if len(rivals) == 2:
+        second = rivals[1] < rivals[0]
+        return unrolled.where(second, rivals[1], rivals[0]), [second]
+    (low, (of_low,)), (high, (of_high,)) = _best(rivals[:2]), _best(rivals[2:])
+    second = high < low
+    return unrolled.where(second, high, low), [second, unrolled.where(second, of_high, of_low)]
 
 
 @njit(cache=True, nogil=True)
-def advance(
-    metrics: Array, position: int, order: int, path: Array, scratch: Array, survivors: Array,
-    symbols: Array,
+def forward_lanes(
+    tile: Array, steps: int, first: int, slopes: Array, offsets: Array, rows: int, stride: int,
+    older: int, paths: Array, least: Array, room: Array, words: Array,
+    order: tuple[float, ...], block: tuple[float, ...], parts: tuple[float, ...],
 ) -> int:  # fmt: skip
-    """Trellis steps of a stream; symbols are decided at every step that is a multiple of the lag.
+    """All trellis steps of a tile; returns the place in `paths` of the path metrics at the end.
 
-    metrics    (time, n_branches or n_states)
-    position   steps taken so far
-    path       (n_states,)  path metrics, replaced
-    scratch    (n_states,)
-    survivors  (2 lag, n_states) uint8  step i is row i mod 2 lag
-    symbols    (...,) uint8  written: decided symbols
-
-    Returns the number of symbols decided.
+    tile    (steps, parts or n_branches, WIDTH)
+    first   number of the first step, as far as metrics depend on it
+    paths   (2, n_states, WIDTH)  path metrics; the first half is what they are at the start
+    least   (WIDTH,)              scratch
+    room    (n_branches, WIDTH)   scratch
+    words   (steps, n_words, WIDTH) int32  written: decisions, see `survive`
     """
-    depth = survivors.shape[0]
-    lag = depth // 2
-    decided = 0
-    for i in range(metrics.shape[0]):
-        step(metrics, i, order, path, scratch, survivors, position % depth)
-        position += 1
-        if position % lag == 0 and position >= depth:
-            state = best_state(path)
-            first = position - depth
-            trace_back(survivors, state, position - 1, first, order, symbols, decided, lag)
-            decided += lag
-    return decided
+    width, n_states, n_words = offsets.size // rows, older * len(order), older // len(block)
+    here, other = 0, n_states * WIDTH
+    for i in range(steps):
+        row, there = min(first + i, rows - 1), other - here
+        if len(order) == 4 and len(parts) > 0:
+            # Four branches into each state: with their metrics at hand, registers suffice.
+            branch_metrics.write_all(
+                tile, i, slopes, offsets, row, width, room, order, block, parts
+            )
+            for w in range(n_words):
+                survive(
+                    room, 0, slopes, offsets, row, width, stride, paths, here, there, older,
+                    w * len(block), words, i * n_words + w, order, block, (),
+                )  # fmt: skip
+        else:
+            for w in range(n_words):
+                survive(
+                    tile, i, slopes, offsets, row, width, stride, paths, here, there, older,
+                    w * len(block), words, i * n_words + w, order, block, parts,
+                )  # fmt: skip
+        here = there
+        if (i + 1) % EVERY == 0:
+            tiles.take_least_off(paths, here, n_states, least, block)
+    return here
 
 
-class FixedLag:
-    """Decides the symbols of one stream, each from at least `lag` samples past its own.
+@njit(cache=True, nogil=True)
+def best_states(paths: Array, here: int, n_states: int, least: Array, state: Array) -> None:
+    """Write the state with the least path metric of each lane to `state` (WIDTH,) int32."""
+    least[:] = paths[here : here + WIDTH]
+    state[:] = 0
+    for s in range(1, n_states):
+        for v in range(WIDTH):
+            if paths[here + s * WIDTH + v] < least[v]:
+                least[v] = paths[here + s * WIDTH + v]
+                state[v] = s
 
-    Symbols are counted from the start of the stream in windows of `lag`. Window k is decided once
-    the samples of window k + 1 are in, by tracing back from the state that is best then; so the
-    decisions do not depend on how the stream is cut, and each symbol costs two steps of traceback.
-    `finish` traces back from the state that is best at the end.
 
-    start   (n_states,) bool   states before the first symbol
-    order   size of the alphabet
-    dtype   of the path metrics and of the metrics to come
+@unrolled.unrolled
+def step_back(
+    words: Any, step: Any, state: Any, symbols: Any, at_symbol: Any, order: Any, block: Any
+) -> None:
+    """One step of all tracebacks, where the decisions of a step fit into one word."""
+    count = len(order)
+    bits, n_states = count.bit_length() - 1, len(block) * count
+    for at in HALVES:
+        s = unrolled.load(state, at)
+        unrolled.store(symbols, s & (count - 1), at_symbol * WIDTH + at)
+        choice = unrolled.load(words, step * WIDTH + at) >> (s << (bits - 1)) & (count - 1)
+        top = n_states.bit_length() - 1 - bits
+        unrolled.store(state, s >> bits | choice << top, at)
+
+
+@njit(cache=True, nogil=True)
+def trace_back_lanes(
+    words: Array, steps: int, older: int, first: int, keep: int, state: Array, symbols: Array,
+    order: tuple[float, ...], block: tuple[float, ...],
+) -> None:  # fmt: skip
+    """Follow the survivors of a tile from the last step back to step `first`.
+
+    words    (steps, n_words, WIDTH) int32
+    state    (WIDTH,) int32        states after the last step; changed
+    symbols  (keep, WIDTH) int32   written: symbols of steps first ... first + keep - 1
     """
+    n_words = older // len(block)
+    if n_words == 1:
+        for i in range(steps - 1, first - 1, -1):
+            # What lies past the steps that are wanted is written, too, and then written over.
+            step_back(words, i, state, symbols, min(i - first, keep - 1), order, block)
+        return
+    per_word, bits = len(block) * len(order), len(order) // 2  # states, and bits of each
+    for i in range(steps - 1, first - 1, -1):
+        for v in range(WIDTH):
+            s = np.int64(state[v])
+            if i < first + keep:
+                symbols[(i - first) * WIDTH + v] = s % len(order)
+            word = np.int64(words[(i * n_words + s // per_word) * WIDTH + v])
+            choice = word >> (s % per_word * bits) & (len(order) - 1)
+            state[v] = s // len(order) + choice * older
 
-    def __init__(self, start: Array, order: int, lag: int, dtype: Any = np.float32) -> None:
-        self._order, self._lag = order, lag
-        self.position = 0  # samples so far
-        self._path = np.where(start, 0.0, np.inf).astype(dtype)
-        self._scratch = np.empty_like(self._path)
-        self._survivors = np.zeros((2 * lag, start.size), np.uint8)
 
-    @property
-    def decided(self) -> int:
-        """Symbols decided so far."""
-        return max(0, self.position // self._lag - 1) * self._lag
+class Scratch(NamedTuple):
+    """What `decide_lanes` works in: flat, with the axes given here."""
 
-    def push(self, metrics: Array) -> Array:
-        """Indices of the symbols that are decided with these samples, (n,) uint8.
+    tile: Array  # (steps, parts or n_branches, WIDTH)
+    paths: Array  # (2, n_states, WIDTH)
+    least: Array  # (WIDTH,)
+    room: Array  # (n_branches, WIDTH)
+    words: Array  # (steps, n_words, WIDTH) int32
+    state: Array  # (WIDTH,) int32
+    symbols: Array  # (keep, WIDTH) int32
 
-        metrics   (time, n_branches or n_states)  of the next samples
-        """
-        before = self.decided
-        position, self.position = self.position, self.position + metrics.shape[0]
-        symbols = np.empty(self.decided - before, np.uint8)
-        advance(metrics, position, self._order, self._path, self._scratch, self._survivors, symbols)
-        return symbols
 
-    def finish(self) -> Array:
-        """Indices of the symbols not yet decided, (n,) uint8; nothing may follow."""
-        symbols = np.empty(self.position - self.decided, np.uint8)
-        trace_back(
-            self._survivors, best_state(self._path), self.position - 1, self.decided,
-            self._order, symbols, 0, symbols.size,
+@njit(cache=True, nogil=True)
+def decide_lanes(
+    values: Array, stride_values: int, steps: int, first_row: int, slopes: Array, offsets: Array,
+    rows: int, stride: int, start: Array, end: Array, first: int, scratch: Scratch,
+    order: tuple[float, ...], block: tuple[float, ...], parts: tuple[float, ...], out: Array,
+) -> None:  # fmt: skip
+    """The most likely symbols of sequences, a tile at a time.
+
+    values      (...,)                  sequence k begins at place k stride_values
+    first_row   number of the first step, as far as metrics depend on it
+    start, end  (n_states,)             path metrics before, and added after: 0 or infinity
+    out         (sequences, keep) uint8 written: symbols of steps first ... first + keep - 1
+    """
+    tile, paths, least, room, words, state, symbols = scratch
+    sequences, keep = out.shape
+    n_states, older = start.size, start.size // len(order)
+    flat = out.reshape(-1)
+    for at in range(0, sequences, WIDTH):
+        count = min(WIDTH, sequences - at)
+        tiles.fill(values, at * stride_values, stride_values, count, tile)
+        for s in range(n_states):
+            for v in range(WIDTH):
+                paths[s * WIDTH + v] = start[s]
+        here = forward_lanes(
+            tile, steps, first_row, slopes, offsets, rows, stride, older, paths, least, room,
+            words, order, block, parts,
         )  # fmt: skip
-        return symbols
+        for s in range(n_states):
+            for v in range(WIDTH):
+                paths[here + s * WIDTH + v] += end[s]
+        best_states(paths, here, n_states, least, state)
+        trace_back_lanes(words, steps, older, first, keep, state, symbols, order, block)
+        tiles.empty_out(symbols, count, flat[at * keep : (at + count) * keep])
 
-    def state(self) -> dict[str, Any]:
-        """What is remembered."""
-        return {
-            "position": self.position,
-            "path": self._path.copy(),
-            "survivors": self._survivors.copy(),
-        }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` of an equal object returned."""
-        self.position = int(state["position"])
-        self._path[:] = state["path"]
-        self._survivors[:] = state["survivors"]
+# --- Both forms behind one call -------------------------------------------------------------------
+
+
+class Viterbi(Recursion):
+    """The most likely sequences; `decide` returns one array, their symbols, uint8."""
+
+    def empty(self, *shape: int) -> tuple[Array, ...]:
+        return (np.empty(shape, np.uint8),)
+
+    def _scratch_of(self, steps: int) -> int:
+        return int(steps * (self.metrics.values + max(1, self.n_states // 16)) * 4 * WIDTH)
+
+    def _one(
+        self, values: Array, place: int, steps: int, first_row: int, start: Array, end: Array,
+        first: int, results: tuple[Array, ...],
+    ) -> None:  # fmt: skip
+        survivors = self._room("survivors", steps * self.n_states, np.uint8).reshape(steps, -1)
+        path, scratch = self._costs(start), self._room("path", self.n_states)
+        for at, metrics in self._chunks(values, place, steps, first_row):
+            forward(metrics, at, self.order, path, scratch, survivors)
+        path += self._costs(end)
+        trace_back(survivors, best_state(path), self.order, first, results[0])
+
+    def _side_by_side(
+        self, values: Array, stride: int, steps: int, first_row: int, start: Array, end: Array,
+        first: int, results: tuple[Array, ...],
+    ) -> None:  # fmt: skip
+        (symbols,) = results
+        metrics, sizes = self.metrics, self._sizes(16 // self.order)
+        n_words, keep = self.older // len(sizes[1]), symbols.shape[1]
+        scratch = Scratch(
+            self._room("tile", steps * metrics.values * WIDTH),
+            self._room("paths", 2 * self.n_states * WIDTH),
+            self._room("least", WIDTH),
+            self._room("room", metrics.width * WIDTH),
+            self._room("words", steps * n_words * WIDTH, np.int32),
+            self._room("state", WIDTH, np.int32),
+            self._room("symbols", keep * WIDTH, np.int32),
+        )
+        decide_lanes(
+            values, stride * metrics.values, steps, first_row, metrics.slopes.reshape(-1),
+            metrics.offsets.reshape(-1), metrics.rows, self.stride, self._costs(start),
+            self._costs(end), first, scratch, *sizes, symbols,
+        )  # fmt: skip

@@ -112,11 +112,16 @@ def test_words_shorter_than_the_memory_match_enumeration(length, start):
 
 def test_over_one_tap_the_llr_is_twice_the_sample_over_the_noise_variance():
     samples = np.linspace(-14, 14, 101, dtype=np.float32)
-    (result,) = drive(SumProduct(taps=(1.0,), noise_var=0.1), [{"samples": samples}])
+    double = {"taps": (1.0,), "precision": "double"}
+    (result,) = drive(SumProduct(**double, noise_var=0.1), [{"samples": samples}])
     np.testing.assert_allclose(result["llr"][:, 0], 20 * samples, rtol=1e-5, atol=1e-5)
-    (result,) = drive(SumProduct(taps=(1.0,), noise_var=0.05), [{"samples": samples}])
+    (result,) = drive(SumProduct(**double, noise_var=0.05), [{"samples": samples}])
     np.testing.assert_allclose(
         result["llr"][:, 0], (40 * samples).clip(-300, 300), rtol=1e-5, atol=1e-5
+    )
+    (result,) = drive(SumProduct(taps=(1.0,), noise_var=0.1), [{"samples": samples}])
+    np.testing.assert_allclose(
+        result["llr"][:, 0], (20 * samples).clip(-38, 38), rtol=1e-5, atol=1e-5
     )
 
 
@@ -245,7 +250,9 @@ def test_a_wrong_noise_level_is_a_factor_on_max_log_llrs():
 
 def test_max_log_and_exact_agree_where_there_is_little_noise():
     sent, samples = received(EXPONENTIAL, 20.0, 1000)
-    (exact,) = drive(SumProduct(taps=EXPONENTIAL, snr_db=20.0), [{"samples": samples}])
+    (exact,) = drive(
+        SumProduct(taps=EXPONENTIAL, snr_db=20.0, precision="double"), [{"samples": samples}]
+    )
     (best,) = drive(
         SumProduct(taps=EXPONENTIAL, snr_db=20.0, mode="max_log"), [{"samples": samples}]
     )

@@ -131,12 +131,12 @@ def test_decisions_do_not_depend_on_the_cut(cut, lag):
     np.testing.assert_array_equal(np.concatenate([r["symbols"] for r in results]), whole["symbols"])
 
 
-def test_an_answer_comes_once_the_window_after_its_last_symbol_is_in():
-    block = Viterbi(taps=(1.0, 0.5), lag=4)
+def test_an_answer_comes_once_lag_samples_past_its_window_are_in():
+    block = Viterbi(taps=(1.0, 0.5), window=4, lag=2)
     block.start()
     answers = [len(block.process(np.zeros(2, np.float32))) for _ in range(8)]
-    # windows of 4 symbols, decided with samples 8, 12, 16: two frames of 2 each time
-    assert answers == [0, 0, 0, 2, 0, 2, 0, 2]
+    # windows of 4 symbols, decided with samples 6, 10, 14: two frames of 2 each time
+    assert answers == [0, 0, 2, 0, 2, 0, 2, 0]
     assert len(block.finish()) == 2
 
 

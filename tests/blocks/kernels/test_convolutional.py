@@ -3,7 +3,7 @@ import pytest
 import references
 from numba import config
 
-from blocks.kernels.convolutional import LANES, Decoder, Windows, round_to, top_of
+from blocks.kernels.convolutional import LANES, Decoder, round_to, top_of
 from blocks.kernels.shift_register import STANDARD, ShiftRegisterCode
 
 METRICS = ["uint8", "uint16", "float32"]
@@ -165,7 +165,8 @@ def decided(windows, soft, cut):
         edges = np.sort(np.random.default_rng(0).integers(0, soft.size, 30))
     else:
         edges = np.arange(cut, soft.size, cut)
-    return np.concatenate([*(windows.push(p) for p in np.split(soft, edges)), windows.finish()])
+    found = [*(windows.push(p) for p in np.split(soft, edges)), windows.finish()]
+    return np.concatenate([bits for (bits,) in found])
 
 
 BITS = np.random.default_rng(6).integers(0, 2, 1500, dtype=np.uint8)
@@ -179,7 +180,7 @@ def test_bits_of_a_stream_do_not_depend_on_the_cut(metrics, window, lag):
     soft = stream_of(code, metrics, BITS)
     for known in (True, False):
         made = [
-            decided(Windows(Decoder(code, metrics), window, lag, known_start=known), soft, cut)
+            decided(Decoder(code, metrics).stream(window, lag, known_start=known), soft, cut)
             for cut in (10_000, 1, 7, 500, "ragged")
         ]
         assert made[0].size == BITS.size
@@ -194,7 +195,7 @@ def test_a_window_is_decided_from_lag_bits_before_it_to_lag_bits_past_it(window,
     code = CODES["15-17"]
     soft = stream_of(code, "float32", BITS[:500])
     plain = Decoder(code, "float32", lanes=False)
-    bits = Windows(Decoder(code, "float32"), window, lag, known_start=known).push(soft)
+    (bits,) = Decoder(code, "float32").stream(window, lag, known_start=known).push(soft)
     assert bits.size == (500 - lag) // window * window
     for at in range(0, bits.size, window):
         first = max(0, at - lag)
@@ -210,7 +211,7 @@ def test_a_lag_as_long_as_the_stream_gives_the_most_likely_sequence():
     soft = stream_of(code, "float32", BITS[:200])
     plain = Decoder(code, "float32", lanes=False)
     expected = plain.decode(soft, 1, 0, 200, known_start=True, known_end=False)[0]
-    windows = Windows(Decoder(code, "float32"), 64, 200, known_start=True)
+    windows = Decoder(code, "float32").stream(64, 200, known_start=True)
     np.testing.assert_array_equal(decided(windows, soft, 11), expected)
 
 
@@ -218,20 +219,20 @@ def test_a_lag_as_long_as_the_stream_gives_the_most_likely_sequence():
 def test_a_restored_stream_goes_on_exactly(cut):
     code = CODES["5-7"]
     soft = stream_of(code, "uint16", BITS[:700])
-    first = Windows(Decoder(code, "uint16"), 40, 40, known_start=True)
+    first = Decoder(code, "uint16").stream(40, 40, known_start=True)
     first.push(soft[:cut])
-    second = Windows(Decoder(code, "uint16"), 40, 40, known_start=True)
+    second = Decoder(code, "uint16").stream(40, 40, known_start=True)
     second.restore(first.state())
-    np.testing.assert_array_equal(second.push(soft[cut:]), first.push(soft[cut:]))
-    np.testing.assert_array_equal(second.finish(), first.finish())
+    np.testing.assert_array_equal(second.push(soft[cut:])[0], first.push(soft[cut:])[0])
+    np.testing.assert_array_equal(second.finish()[0], first.finish()[0])
 
 
 def test_a_stream_keeps_no_more_than_it_needs():
     code = CODES["5-7"]
-    windows = Windows(Decoder(code, "uint16"), 40, 30, known_start=True)
+    windows = Decoder(code, "uint16").stream(40, 30, known_start=True)
     for _ in range(50):
         windows.push(np.full(36, 5, np.int8))
-        assert windows.state()["soft"].size <= 2 * (40 + 2 * 30)
+        assert windows.state()["values"].size <= 2 * (40 + 2 * 30)
 
 
 @compiled
@@ -243,7 +244,7 @@ def test_eight_memories_of_lag_cost_nothing_that_shows():
     soft = (2.0 * sent - 1 + 10**-0.05 * rng.standard_normal(sent.size)).astype(np.float32)
     decoder = Decoder(code, "float32")
     full = decoder.decode(soft, 1, 0, bits.size, known_start=True, known_end=False)[0]
-    cut = decided(Windows(decoder, 256, 48, known_start=True), soft, 100_000)
+    cut = decided(decoder.stream(256, 48, known_start=True), soft, 100_000)
     exact = (full != bits).mean()
     assert 0.02 < exact < 0.05
     assert (cut != bits).mean() < 1.01 * exact

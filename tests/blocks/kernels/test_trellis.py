@@ -61,50 +61,67 @@ def test_end_states_have_the_known_symbol_newest():
     assert trellis.states_ending(1, 0, 2, 3).all()
 
 
+def metrics_of(taps, alphabet, samples, *, silence=False, first=9, **options):
+    """Metrics (time, n_branches) of samples (time,)."""
+    is_complex = np.iscomplexobj(samples)
+    made = trellis.Metrics.of_channel(
+        taps, ALPHABETS[alphabet], is_complex=is_complex, silence=silence, dtype=np.float64,
+        **options,
+    )  # fmt: skip
+    scratch = np.empty(samples.size * made.width)
+    return made(made.flat(samples), 0, samples.size, first, scratch)
+
+
 @pytest.mark.parametrize("is_complex", [False, True])
 def test_gaussian_metrics_are_negative_log_densities_but_for_a_constant(is_complex):
     rng, taps, noise_var = np.random.default_rng(2), np.array([1.0, 0.4]), 0.3
-    samples = rng.standard_normal((2, 5))
+    samples = rng.standard_normal(9)
     if is_complex:
-        samples = samples + 1j * rng.standard_normal((2, 5))
-    metrics = trellis.IsiMetrics(taps, ALPHABETS["bpsk"], noise_var=noise_var)(samples, 9)
+        samples = samples + 1j * rng.standard_normal(9)
+    metrics = metrics_of(taps, "bpsk", samples, noise_var=noise_var)
 
     means = trellis.outputs(taps, ALPHABETS["bpsk"], silence=False)[0]
-    errors = samples[:, :, None] - means
+    errors = samples[:, None] - means
     if is_complex:  # circular: half the variance in each part
         part = stats.norm(scale=np.sqrt(noise_var / 2))
         log_p = part.logpdf(errors.real) + part.logpdf(errors.imag)
     else:
         log_p = stats.norm(scale=np.sqrt(noise_var)).logpdf(errors)
-    np.testing.assert_allclose(np.ptp(metrics + log_p, axis=2), 0, atol=1e-12)
+    np.testing.assert_allclose(np.ptp(metrics + log_p, axis=1), 0, atol=1e-12)
 
 
 def test_poisson_metrics_are_negative_log_probabilities_but_for_a_constant():
     taps, snr = np.array([1.0, 0.6, 0.3]), 20.0
-    counts = np.array([[0.0, 3.0, 12.0]])
-    metrics = trellis.IsiMetrics(taps, ALPHABETS["ook"], snr=snr)(counts, 0)
+    counts = np.array([0.0, 3.0, 12.0])
+    metrics = metrics_of(taps, "ook", counts, snr=snr)
     means = np.sqrt(snr) * trellis.outputs(taps, ALPHABETS["ook"], silence=False)[0] + 1
-    log_p = stats.poisson.logpmf(counts[:, :, None], means)
-    np.testing.assert_allclose(np.ptp(metrics + log_p, axis=2), 0, atol=1e-12)
+    log_p = stats.poisson.logpmf(counts[:, None], means)
+    np.testing.assert_allclose(np.ptp(metrics + log_p, axis=1), 0, atol=1e-12)
 
 
 def test_silence_is_counted_from_the_first_sample_of_the_stream():
-    taps, samples = np.array([1.0, 0.5, 0.25]), np.random.default_rng(1).standard_normal((1, 9))
-    metrics = trellis.IsiMetrics(taps, ALPHABETS["bpsk"], silence=True)
-    whole = metrics(samples, 0).copy()
+    taps, samples = np.array([1.0, 0.5, 0.25]), np.random.default_rng(1).standard_normal(9)
+    whole = metrics_of(taps, "bpsk", samples, silence=True, first=0)
     for cut in range(1, 9):
-        np.testing.assert_array_equal(metrics(samples[:, cut:], cut), whole[:, cut:])
+        rest = metrics_of(taps, "bpsk", samples[cut:], silence=True, first=cut)
+        np.testing.assert_array_equal(rest, whole[cut:])
 
 
 def test_poisson_refuses_means_that_are_not_positive():
     with pytest.raises(ValueError, match="positive mean count"):
-        trellis.IsiMetrics(np.array([1.0]), ALPHABETS["bpsk"], snr=10.0)
-    with pytest.raises(ValueError, match="positive mean count"):
-        trellis.IsiMetrics(np.array([1j]), ALPHABETS["ook"], snr=10.0)
+        metrics_of(np.array([1.0]), "bpsk", np.zeros(1), snr=10.0)
+    with pytest.raises(ValueError, match="give complex samples"):
+        metrics_of(np.array([1j]), "ook", np.zeros(1), snr=10.0)
 
 
 def test_metrics_of_read_only_samples():
-    samples = np.zeros((1, 4), np.float32)
+    samples = np.zeros(4, np.float32)
     samples.flags.writeable = False
-    metrics = trellis.IsiMetrics(np.array([1.0]), ALPHABETS["bpsk"], noise_var=0.5)(samples, 0)
-    np.testing.assert_array_equal(metrics, np.ones((1, 4, 4)))
+    metrics = metrics_of(np.array([1.0]), "bpsk", samples, noise_var=0.5)
+    np.testing.assert_array_equal(metrics, np.ones((4, 4)))
+
+
+def test_metrics_that_are_handed_in_are_taken_as_they_are():
+    metrics = np.random.default_rng(3).exponential(size=(6, 8))
+    made = trellis.Metrics.given(8, np.float64)
+    np.testing.assert_array_equal(made(made.flat(metrics), 16, 3, 0, np.empty(0)), metrics[2:5])

@@ -140,8 +140,11 @@ def test_exp_beyond_its_range_stays_finite_and_normal_and_nan_stays_nan(dtype):
 @unrolled.unrolled
 def signs(source, target):
     a, b = lanes(source, 0), lanes(source, 1)
-    found = unrolled.bit(a < b, 0) | unrolled.bit(b > a, 3) | unrolled.bit(a > 0.0, 31)
+    found = unrolled.shift_in(None, a < b)
+    found = unrolled.shift_in(found, a > 0.0)
+    found = unrolled.shift_in(found, where(a > 0.0, a < b, b < a))
     put_lanes(target, found, 0)
+    put_lanes(target, found << 29 | found >> 1 & 1, 1)
     put_lanes(source, unrolled.fma(a, b, b), 2)
 
 
@@ -151,11 +154,34 @@ def call_signs(source, target):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_bits_tell_which_comparisons_hold(dtype):
+def test_comparisons_are_shifted_into_words_bit_by_bit(dtype):
     source = np.random.default_rng(5).standard_normal((3, LANES)).astype(dtype)
-    target = np.empty((1, LANES), np.int32)
+    target = np.empty((2, LANES), np.int32)
     call_signs(source, target)
     a, b = source[:2]
-    expected = np.where(a < b, 9, 0) + np.where(a > 0, -(2**31), 0)
+    expected = 4 * (a < b) + 2 * (a > 0) + 1 * np.where(a > 0, a < b, b < a)
     np.testing.assert_array_equal(target[0], expected)
+    np.testing.assert_array_equal(target[1], (expected << 29 | (a > 0)).astype(np.int32))
     np.testing.assert_allclose(source[2], a * b + b, rtol=1e-5)
+
+
+@unrolled.unrolled
+def turn(flat, out, step, size):
+    rows = tuple(unrolled.load(flat, step * size + k * LANES) for k in range(LANES))
+    for k, row in enumerate(unrolled.transposed(rows)):
+        unrolled.store(out, row, (k + step) * LANES)
+
+
+@njit
+def call_turn(flat, out, step, size):
+    turn(flat, out, step, size)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32])
+def test_vectors_are_loaded_from_computed_places_and_transposed(dtype):
+    flat = np.random.default_rng(6).integers(0, 99, 3 * 64).astype(dtype)
+    out = np.zeros(80, dtype)
+    call_turn(flat, out, 2, 64)
+    expected = flat[128:].reshape(LANES, LANES).T
+    np.testing.assert_array_equal(out[2 * LANES : 2 * LANES + 64].reshape(LANES, LANES), expected)
+    assert not out[: 2 * LANES].any()
