@@ -279,6 +279,7 @@ CASES = [
             "covariances": ("time estimate estimate", np.tile(np.eye(2), (2400, 1, 1))),
             "innovations": ("time observation", SEEN - MOVED),
             "nis": ("time", np.nansum((SEEN - MOVED) ** 2, axis=1)),
+            "log_likelihood": ("time", np.nansum(-0.5 * (SEEN - MOVED) ** 2, axis=1)),
         },
     ),
     Case(
