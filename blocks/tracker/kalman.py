@@ -49,8 +49,7 @@ class Kalman(Filter, name="tracker.kalman"):
                 self._F[0], self._Q[0], self._H, model.R
             )
             innovation = self._H @ predicted @ self._H.T + model.R
-            self._S_inverse = np.linalg.inv(innovation)
-            self._S_det = float(np.linalg.det(innovation))
+            self._S, self._S_inverse = innovation, np.linalg.inv(innovation)
 
     def _first_matrix(self) -> Array:
         start = self._model.initial_covariance.copy()
@@ -82,7 +81,11 @@ class Kalman(Filter, name="tracker.kalman"):
                 "but 'interval_s' differs from step_s; choose form = 'joseph'"
             )
         out.covariances[:] = self._settled
-        out.det[:] = self._S_det
+        missing = np.isnan(seen)
+        out.det[:] = np.linalg.det(self._S)
+        for step in np.flatnonzero(missing.any(axis=1)):
+            came = np.flatnonzero(~missing[step])
+            out.det[step] = np.linalg.det(self._S[np.ix_(came, came)])  # 1 where nothing came
         return int(
             kalman.constant_gain(
                 seen,

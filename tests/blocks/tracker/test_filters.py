@@ -214,6 +214,20 @@ def test_the_log_likelihood_is_largest_where_the_noise_is_right():
     assert max(total, key=total.get) == 0.5
 
 
+@pytest.mark.parametrize("form", ["joseph", "square_root"])
+def test_the_log_likelihood_of_a_settled_filter_is_that_of_the_steady_gain(form):
+    fields = simulated(length=300)
+    seen = fields["observations"].copy()
+    seen[100], seen[200, 0] = np.nan, np.nan
+    fields = {"observations": seen}
+    full, steady = (
+        tracked(Kalman(form=kind), fields)["log_likelihood"] for kind in (form, "steady")
+    )
+    np.testing.assert_allclose(steady[60:100], full[60:100], rtol=1e-9)
+    assert steady[100] == full[100] == 0.0
+    assert steady[200] == pytest.approx(full[200], rel=1e-6)  # x and y are independent
+
+
 # --- Smoother -------------------------------------------------------------------------------------
 
 
