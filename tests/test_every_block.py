@@ -225,6 +225,10 @@ CASES = [
         {"observations": ("time observation", SEEN)},
     ),
     Case(
+        "tracker.kalman", "float32", {"form": "square_root", "precision": "float32"},
+        {"observations": ("time observation", SEEN)},
+    ),
+    Case(
         "tracker.kalman", "steady", {"form": "steady"}, {"observations": ("time observation", SEEN)}
     ),
     Case(

@@ -27,7 +27,17 @@ class Kalman(Filter, name="tracker.kalman"):
         "P, for an R that is nearly singular; or not at all, with the gain that it settles at",
     )
 
+    precision: Literal["float64", "float32"] = param(
+        default="float64",
+        doc="what is computed in; float32 needs form = 'square_root', and the fields are float64",
+    )
+
     def check(self) -> None:
+        if self.precision == "float32" and self.form != "square_root":
+            raise ParameterError(
+                f"precision = 'float32' with form = '{self.form}', whose covariance would not stay "
+                "positive in it; set form = 'square_root'"
+            )
         model = self._build()
         if not model.linear:
             raise ParameterError(
@@ -68,11 +78,25 @@ class Kalman(Filter, name="tracker.kalman"):
         if self.form == "steady":
             return self._steady(seen, intervals, mean, out)
         if self.form == "square_root":
-            return kalman.square_root(seen, *moves, self._H, self._model.R, mean, matrix, out)
+            return self._on_roots(seen, moves, mean, matrix, out)
         return kalman.linear(
             seen, *moves, self._H, self._model.R, mean, matrix, out,
             is_joseph=self.form == "joseph",
         )  # fmt: skip
+
+    def _on_roots(
+        self, seen: Array, moves: tuple[Array, Array], mean: Array, matrix: Array, out: Track
+    ) -> int:
+        given = seen, *moves, self._H, self._model.R, mean, matrix
+        if self.precision == "float64":
+            return kalman.square_root(*given, out)
+        single = [np.ascontiguousarray(array, np.float32) for array in given]
+        found = Track.empty(seen.shape[:1], len(mean), seen.shape[1], np.float32)
+        done = kalman.square_root(*single, found)
+        mean[:], matrix[:] = single[-2:]  # float64 holds them exactly
+        for array, values in zip(out, found, strict=True):
+            array[:done] = values[:done]
+        return done
 
     def _steady(self, seen: Array, intervals: Array, mean: Array, out: Track) -> int:
         if not (intervals == self.step_s).all():
