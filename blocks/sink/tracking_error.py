@@ -181,10 +181,9 @@ class TrackingError(Sink, name="sink.tracking_error"):
         sums: Array, log_likelihood: Array, innovations: Array | None, first: int
     ) -> None:
         """Add the log-likelihoods from step `first` on, leaving out steps where nothing came."""
-        came = np.full(log_likelihood.shape, True)
+        kept = log_likelihood[..., first:].ravel()
         if innovations is not None:
-            came = ~np.isnan(innovations).all(axis=-1)
-        kept = log_likelihood[..., first:][came[..., first:]]
+            kept = kept[~np.isnan(innovations[..., first:, :]).all(axis=-1).ravel()]
         # one by one, so that the sum does not depend on how the stream was cut
         sums[0] = np.cumsum(np.append(sums[0], kept))[-1]
         sums[1] += kept.size

@@ -87,13 +87,14 @@ class Kalman(Filter, name="tracker.kalman"):
     def _on_roots(
         self, seen: Array, moves: tuple[Array, Array], mean: Array, matrix: Array, out: Track
     ) -> int:
-        given = seen, *moves, self._H, self._model.R, mean, matrix
         if self.precision == "float64":
-            return kalman.square_root(*given, out)
-        single = [np.ascontiguousarray(array, np.float32) for array in given]
+            return kalman.square_root(seen, *moves, self._H, self._model.R, mean, matrix, out)
+        given = seen, *moves, self._H, self._model.R
+        y, F, Q, H, R = (np.ascontiguousarray(array, np.float32) for array in given)  # noqa: N806
+        last, root = mean.astype(np.float32), matrix.astype(np.float32)
         found = Track.empty(seen.shape[:1], len(mean), seen.shape[1], np.float32)
-        done = kalman.square_root(*single, found)
-        mean[:], matrix[:] = single[-2:]  # float64 holds them exactly
+        done = kalman.square_root(y, F, Q, H, R, last, root, found)
+        mean[:], matrix[:] = last, root  # float64 holds them exactly
         for array, values in zip(out, found, strict=True):
             array[:done] = values[:done]
         return done
