@@ -519,6 +519,8 @@ def tune(
             flow_, block, [parse_grid(text) for text in grid or ()], by=by, is_largest=largest,
             seeds=seeds, refine=refine, limits=Limits(frames, seconds), say=_progress,
         )  # fmt: skip
+    except KeyboardInterrupt:  # before the first point
+        raise typer.Exit(128 + signal.SIGINT) from None
     finally:
         _progress("")
     if json_file is not None:

@@ -45,7 +45,7 @@ def decades(parameter: str, low: float, high: float, per_decade: int = 3) -> Axi
     >>> decades("q", 0.001, 0.01).values
     (0.001, 0.002154, 0.004642, 0.01)
     """
-    count = math.floor(math.log10(high / low) * per_decade + 1e-6) + 1
+    count = math.floor((math.log10(high) - math.log10(low)) * per_decade + 1e-6) + 1
     _check_count(parameter, count)
     ratios = (10.0 ** (k / per_decade) for k in range(count))
     return _axis(parameter, (_short(low * ratio) for ratio in ratios), log=True)

@@ -215,6 +215,7 @@ class _Tuning:
         #: What each point has a copy of in a run that they share.
         self._below = [name for name in self._flow.blocks if name in below and not learns]
         self._at_once = 1 if learns else 0  # points of one run; 0: not known yet
+        self._busy_us = 0.0, 0.0  # in the last run: what all points share, and each of them
 
     # trying
 
@@ -248,9 +249,9 @@ class _Tuning:
         """
         first, second = self._run([point, point], seed)
         if not isinstance(first, str):
-            common, own = self._busy_s
+            common, own = self._busy_us
             alike = first == second
-            self._at_once = max(1, math.ceil(common / max(own, 1e-9) / SHARED)) if alike else 1
+            self._at_once = max(1, math.ceil(common / max(own, 1e-3) / SHARED)) if alike else 1
         return first
 
     def _run(self, points: Sequence[Point], seed: int) -> list[Mapping[str, Any] | str]:
@@ -266,11 +267,12 @@ class _Tuning:
             half = len(points) // 2
             return self._run(points[:half], seed) + self._run(points[half:], seed)
         own = {names[name] for names in copies for name in self._below}
-        busy = {name: block["busy_s"] for name, block in summary["blocks"].items()}
-        self._busy_s = (
-            sum(busy_s for name, busy_s in busy.items() if name not in own),
-            sum(busy_s for name, busy_s in busy.items() if name in own) / len(points),
-        )
+        busy = {  # by the median: kernels may have been loaded at the first frame
+            name: block["frames"] * block["us_per_frame"]["p50"]
+            for name, block in summary["blocks"].items()
+        }
+        of_each = sum(us for name, us in busy.items() if name in own) / len(points)
+        self._busy_us = sum(us for name, us in busy.items() if name not in own), of_each
         results = (summary["results"][names[self._criterion.sink]] for names in copies)
         return [self._checked(result) for result in results]
 
@@ -505,6 +507,8 @@ def _pool(key: str, values: Sequence[float]) -> float:
     >>> round(_pool("mse_db", [0.0, 10.0]), 3)  # (1 + 10) / 2
     7.404
     """
+    if len(values) == 1:
+        return values[0]
     if key.startswith("worst_"):
         return float(np.max(values))
     if key.endswith("_db"):

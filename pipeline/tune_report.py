@@ -18,11 +18,12 @@ def report(found: Mapping[str, Any], width: int = 100) -> RenderableType:
     from rich.text import Text
 
     points, held_out = found["points"], found["held_out"]
+    seeds = _many(len(found["seeds"]), "seed") + ", interrupted" * found["interrupted"]
     columns = _columns(found, width)
     truth = "reads truth: for simulations only" if found["reads_truth"] else "needs no truth"
     parts: list[RenderableType] = [
         Text(f"{found['flow']}: {found['block']} by {found['by']}, {found['best_is']}; {truth}"),
-        Text(f"{_many(len(points), 'point')}, pooled over {_many(len(found['seeds']), 'seed')}\n"),
+        Text(f"{_many(len(points), 'point')}, pooled over {seeds}\n"),
         _table(found, columns, [(point["parameters"], point["results"]) for point in points]),
     ]
     failed = [
