@@ -60,6 +60,8 @@ def param(
     for a parameter that is left out. `tune` is where `kalvit tune` looks for a good value unless
     it is told otherwise, (low, high), both above 0; three values a decade.
     """
+    if tune is not None and not 0.0 < tune[0] < tune[1]:
+        raise ParameterError(f"tune = {tune}, but it must be two rising numbers above 0")
     bounds = {"gt": above, "ge": at_least, "lt": below, "le": at_most}
     lengths = {"min_length": items_at_least, "max_length": items_at_most}
     return Declared(

@@ -125,8 +125,9 @@ def _criterion(plan: Plan, block: str, by: str, is_largest: bool) -> Criterion:
     planned = plan.blocks[sink]
     meanings = [planned.given[field].meaning for _, field in planned.reads]
     truth = any(meaning is not None and meaning.truth for meaning in meanings)
+    genie = any(plan.blocks[name].genie for name in _way(plan, sink))
     likely = key == LOG_LIKELIHOOD
-    return Criterion(sink, key, is_largest or likely, truth and not likely)
+    return Criterion(sink, key, is_largest or likely, genie or (truth and not likely))
 
 
 def _key(key: str) -> str:
@@ -207,6 +208,7 @@ class _Tuning:
         self._values = plan.blocks[block].block.values()
         self._limits, self._say = limits, say
         self._found: dict[Point, dict[int, Mapping[str, Any] | str]] = {}
+        self._grid: list[Point] = []  # the points that were asked for first
         learns = any(edge.kind == "weights" for edge in plan.flow.edges)
         self._flow = _as_fast_as_possible(
             plan, plan.flow if learns else _on_the_way(plan, criterion.sink)
@@ -222,6 +224,7 @@ class _Tuning:
     def try_points(self, points: Sequence[Point], seeds: Sequence[int]) -> None:
         """Run every point at every seed, unless it was run, or has failed at another."""
         points = list(dict.fromkeys(points))
+        self._grid = self._grid or points
         for seed in seeds:
             left = [p for p in points if self._wants(p, seed)]
             while left:
@@ -337,9 +340,9 @@ class _Tuning:
         return {key: _pool(key, [float(result[key]) for result in results]) for key in keys}
 
     def _complete(self, seeds: Sequence[int]) -> list[int]:
-        """The seeds at which all points were run, at least the first."""
-        pending = [p for p in self._found if not isinstance(self._pooled(p, seeds), str)]
-        done = [s for s in seeds if all(s in self._found[point] for point in pending)]
+        """The seeds at which the whole grid was run, at least the first."""
+        good = [p for p in self._grid if not isinstance(self._pooled(p, seeds), str)]
+        done = [s for s in seeds if all(s in self._found.get(point, {}) for point in good)]
         return done or list(seeds[:1])
 
     def best(self, seeds: Sequence[int]) -> Point | None:
@@ -442,12 +445,17 @@ class _Tuning:
         }
 
 
-def _on_the_way(plan: Plan, sink: str) -> Flow:
-    """The flow without what does not lead to a sink."""
-    names = [sink]
+def _way(plan: Plan, name: str) -> list[str]:
+    """The blocks that feed a block one after the other, from the source on, and itself."""
+    names = [name]
     while (edge := plan.parent(names[0])) is not None:
         names.insert(0, edge.source)
-    given = plan.flow
+    return names
+
+
+def _on_the_way(plan: Plan, sink: str) -> Flow:
+    """The flow without what does not lead to a sink."""
+    names, given = _way(plan, sink), plan.flow
     flow = Flow(given.name, seed=given.seed)
     flow.frame_cap = given.frame_cap
     flow.blocks = {name: given.blocks[name] for name in names}

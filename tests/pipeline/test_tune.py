@@ -7,6 +7,7 @@ import shlex
 import signal
 import statistics
 import sys
+from dataclasses import replace
 from typing import Annotated, NamedTuple
 
 import moving_blocks
@@ -17,7 +18,8 @@ from jaxtyping import Float64
 from blocks import fields
 from pipeline import cli, tune
 from pipeline.block import Block, Source, param
-from pipeline.errors import FlowError
+from pipeline.draw import describe_block
+from pipeline.errors import FlowError, ParameterError
 from pipeline.flow import Flow, parse_setting
 from pipeline.frame import Array
 from pipeline.grid import decades, parse_grid
@@ -141,6 +143,7 @@ def test_a_block_says_where_to_look():
     found = tune.tune(scaled(), "scale", by="mse_db", seeds=1)
     gains = [point["parameters"]["gain"] for point in found["points"]]
     assert gains == [0.1, 0.2154, 0.4642, 0.5, 1.0, 2.154, 4.642, 10.0]  # 0.5: what it has now
+    assert "a number, above 0.0, tuned from 0.1 to 10" in "\n".join(describe_block(Scale).lines())
     assert found["now"] == {"gain": 0.5}
 
 
@@ -324,7 +327,36 @@ def test_ctrl_c_ends_it_with_what_was_found_so_far(monkeypatch):
     assert "it was not confirmed on other seeds" in warnings_of(found)
 
 
+def test_a_refinement_that_is_stopped_does_not_spoil_the_grid(monkeypatch):
+    def interrupted(flow, **limits):
+        tried = flow.blocks["filter"].params["process_noise"]
+        if tried not in (0.01, 0.1, 1.0) and flow.seed == 1:
+            raise KeyboardInterrupt
+        return run(flow, **limits)
+
+    monkeypatch.setattr(tune, "run", interrupted)
+    axis = parse_grid("process_noise=0.01,0.1,1")
+    found = tune.tune(linear(), "filter", [axis], seeds=2, refine=1)
+    assert found["interrupted"]
+    assert found["seeds"] == [0, 1]
+    tried = [point["parameters"]["process_noise"] for point in found["points"]]
+    assert tried == [0.01, 0.1, 1.0]
+
+
+def test_a_genie_on_the_way_makes_it_read_truth():
+    flow = linear()
+    assert not tune.tune(flow, "filter", [parse_grid("process_noise=1")], seeds=1)["reads_truth"]
+    flow.blocks["filter"] = replace(flow.blocks["filter"], genie=True)
+    assert tune.tune(flow, "filter", [parse_grid("process_noise=1")], seeds=1)["reads_truth"]
+
+
 # Mistakes
+
+
+@pytest.mark.parametrize("bounds", [(0.0, 1.0), (2.0, 1.0), (-1.0, 1.0)])
+def test_a_parameter_cannot_say_that_it_is_to_be_looked_for_nowhere(bounds):
+    with pytest.raises(ParameterError, match=r"tune = .* two rising numbers above 0"):
+        param(default=1.0, doc="factor", tune=bounds)
 
 
 @pytest.mark.parametrize(
