@@ -230,7 +230,7 @@ class _Tuning:
             while left:
                 self._say(
                     f"seed {seed}: {len(points) - len(left)} of {len(points)} points, "
-                    f"{max(self._at_once, 1)} at once"
+                    f"up to {max(self._at_once, 1)} at once"
                 )
                 if self._at_once == 0:
                     self._found.setdefault(left[0], {})[seed] = self._try_twice(left[0], seed)
