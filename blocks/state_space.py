@@ -39,7 +39,7 @@ class Modelled(Block):
         default=1.0, above=0.0, unit="s", doc="nominal interval between observations"
     )
     process_noise: float = param(
-        default=1.0, at_least=0.0,
+        default=1.0, at_least=0.0, tune=(1e-7, 1e2),
         doc="density of white acceleration [m^2/s^3] or jerk [m^2/s^5]; elsewhere variance per "
         "step",
     )  # fmt: skip

@@ -192,6 +192,8 @@ def describe_block(cls: type[Block]) -> BlockCard:
 
 def _param_row(item: Param) -> tuple[str, ...]:
     kind = item.type + (f", {item.limits}" if item.limits else "")
+    if item.tune is not None:
+        kind += ", tuned from {:g} to {:g}".format(*item.tune)
     value = "required" if item.required else f"= {_value(item.default)}"
     return item.name, value, kind + (f" [{item.unit}]" if item.unit else "")
 

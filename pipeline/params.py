@@ -29,6 +29,7 @@ class Declared:
 
     bounds    of numbers, those with a value: pydantic's name -> value
     lengths   of a tuple or text, likewise
+    tune      from where to where `kalvit tune` looks for a good value, or None
     """
 
     doc: str
@@ -36,6 +37,7 @@ class Declared:
     unit: str
     bounds: Mapping[str, float]
     lengths: Mapping[str, int]
+    tune: tuple[float, float] | None = None
 
 
 def param(
@@ -49,13 +51,17 @@ def param(
     at_most: float | None = None,
     items_at_least: int | None = None,
     items_at_most: int | None = None,
+    tune: tuple[float, float] | None = None,
 ) -> Any:
     """Declare a parameter of a block; without a default it must be given.
 
     `items_...` bound the length of a tuple or of a text; the other bounds hold for a number, or
     for each number of a tuple or table. The default None of a type such as `float | None` stands
-    for a parameter that is left out.
+    for a parameter that is left out. `tune` is where `kalvit tune` looks for a good value unless
+    it is told otherwise, (low, high), both above 0; three values a decade.
     """
+    if tune is not None and not 0.0 < tune[0] < tune[1]:
+        raise ParameterError(f"tune = {tune}, but it must be two rising numbers above 0")
     bounds = {"gt": above, "ge": at_least, "lt": below, "le": at_most}
     lengths = {"min_length": items_at_least, "max_length": items_at_most}
     return Declared(
@@ -64,6 +70,7 @@ def param(
         unit,
         {key: bound for key, bound in bounds.items() if bound is not None},
         {key: length for key, length in lengths.items() if length is not None},
+        tune,
     )
 
 
@@ -77,6 +84,7 @@ class Param:
     unit: str
     doc: str
     limits: str  # e.g. "above 0.0", or ""
+    tune: tuple[float, float] | None  # where `kalvit tune` looks
 
     @property
     def required(self) -> bool:
@@ -129,6 +137,7 @@ class ParamSet:
                 unit=item.unit,
                 doc=item.doc,
                 limits=_limits(annotation, item),
+                tune=item.tune,
             )
             for name, (annotation, item) in self._declared.items()
         ]

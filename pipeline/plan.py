@@ -88,13 +88,14 @@ class Plan:
         """
         if edge.kind != "tap":
             return True
-        below = {edge.target, *self._below(edge.target)}
+        below = {edge.target, *self.below(edge.target)}
         return any(e.source in below and e.delay != "live" for e in self.flow.edges if e.delay)
 
-    def _below(self, name: str) -> Iterator[str]:
+    def below(self, name: str) -> Iterator[str]:
+        """All blocks that the frames of a block reach."""
         for edge in self.children(name):
             yield edge.target
-            yield from self._below(edge.target)
+            yield from self.below(edge.target)
 
     @cached_property
     def _leaving(self) -> dict[str, list[Edge]]:

@@ -225,6 +225,10 @@ CASES = [
         {"observations": ("time observation", SEEN)},
     ),
     Case(
+        "tracker.kalman", "float32", {"form": "square_root", "precision": "float32"},
+        {"observations": ("time observation", SEEN)},
+    ),
+    Case(
         "tracker.kalman", "steady", {"form": "steady"}, {"observations": ("time observation", SEEN)}
     ),
     Case(
@@ -279,6 +283,7 @@ CASES = [
             "covariances": ("time estimate estimate", np.tile(np.eye(2), (2400, 1, 1))),
             "innovations": ("time observation", SEEN - MOVED),
             "nis": ("time", np.nansum((SEEN - MOVED) ** 2, axis=1)),
+            "log_likelihood": ("time", np.nansum(-0.5 * (SEEN - MOVED) ** 2, axis=1)),
         },
     ),
     Case(

@@ -77,6 +77,8 @@ def test_commands_do_what_they_should(kalvit, argv):
     command, *rest = argv[1:]
     if command == "run":
         rest += ["--frames", str(FRAMES)]  # the last one counts
+    if command == "tune":
+        rest += ["--frames", "1", "--seeds", "1"]
     out = kalvit(command, *rest)
     assert out
     if command == "run":

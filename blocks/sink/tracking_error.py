@@ -27,10 +27,13 @@ Estimates = Float64[Array, "*word time estimate"]
 Covariances = Float64[Array, "*word time estimate estimate"]
 Innovations = Float64[Array, "*word time observation"]
 Nis = Float64[Array, "*word time"]
+LogLikelihood = Float64[Array, "*word time"]
 
 
 def decibel(mean: float) -> float:
     """A mean squared error in dB; a perfect estimate is not better than DB_LEAST."""
+    if math.isnan(mean):
+        return mean
     return max(10.0 * math.log10(mean), DB_LEAST) if mean > 0.0 else DB_LEAST
 
 
@@ -42,6 +45,7 @@ class _Stream:
         self.sums = np.zeros(consistency.SUMS)
         self.sums[consistency.NEES_LAST] = np.nan
         self.part = np.zeros(1)
+        self.likely = np.zeros(2)  # sum of the log-likelihoods [nat], and of how many observations
         self.trail: list[Array] = []  # states, estimates, covariances of the last steps
 
 
@@ -56,7 +60,9 @@ class TrackingError(Sink, name="sink.tracking_error"):
     nees, the mean of e' P^-1 e over the steps, should be as large as the state; nis, the mean of
     the normalised innovation squared, as large as an observation. In nees_band and nis_band they
     lie in 95 of 100 runs of a tracker whose model is right. The NEES is correlated from step to
-    step, for which its band makes room by the correlation of neighbours.
+    step, for which its band makes room by the correlation of neighbours. log_likelihood is the mean
+    per observation [nat]; of two trackers of the same observations, the one with the larger is the
+    better model, which can be said without the truth.
 
     An estimate of another length than the state, as a tracker with another model gives, is compared
     in `components` leading numbers.
@@ -64,6 +70,7 @@ class TrackingError(Sink, name="sink.tracking_error"):
     states, estimates     (..., time, n)     float64
     covariances           (..., time, n, n)  if something writes them
     innovations, nis      (..., time, m), (..., time)  likewise
+    log_likelihood        (..., time)      likewise
     """
 
     components: int = param(
@@ -103,10 +110,14 @@ class TrackingError(Sink, name="sink.tracking_error"):
         covariances: Covariances | None = None,
         innovations: Innovations | None = None,
         nis: Nis | None = None,
+        log_likelihood: LogLikelihood | None = None,
         info: FrameInfo = FrameInfo(),
     ) -> None:
         size = self._size(states, estimates)
         stream = self._streams.setdefault(info.stream, _Stream())
+        first = self.skip if states.ndim == 3 else max(self.skip - stream.seen, 0)
+        if log_likelihood is not None:
+            self._add_likely(stream.likely, log_likelihood, innovations, first)
         if self._work.shape[1] != size:
             self._work = np.empty((2, size, size))
         truth = np.array(states[..., :size])
@@ -130,7 +141,7 @@ class TrackingError(Sink, name="sink.tracking_error"):
                     stream.trail.append(spread[-1][-SHOWN:])
             stream.seen += len(truth)
             return
-        first = min(max(self.skip - stream.seen, 0), len(truth))
+        first = min(first, len(truth))
         pieces = np.empty(len(truth) // self.trajectory + 1 if self.trajectory else 0)
         done = consistency.add_errors(
             truth, found, spread, self.positions or size, first, self.trajectory, stream.sums,
@@ -165,6 +176,18 @@ class TrackingError(Sink, name="sink.tracking_error"):
             )
         return self.components or least
 
+    @staticmethod
+    def _add_likely(
+        sums: Array, log_likelihood: Array, innovations: Array | None, first: int
+    ) -> None:
+        """Add the log-likelihoods from step `first` on, leaving out steps where nothing came."""
+        kept = log_likelihood[..., first:].ravel()
+        if innovations is not None:
+            kept = kept[~np.isnan(innovations[..., first:, :]).all(axis=-1).ravel()]
+        # one by one, so that the sum does not depend on how the stream was cut
+        sums[0] = np.cumsum(np.append(sums[0], kept))[-1]
+        sums[1] += kept.size
+
     def _add_word(self, stream: _Stream, truth: Array, found: Array, spread: Array) -> None:
         size, steps = truth.shape[1], len(truth) - self.skip
         if steps <= 0:
@@ -191,9 +214,10 @@ class TrackingError(Sink, name="sink.tracking_error"):
 
     def report(self, folder: Path | None) -> Mapping[str, Any]:
         streams = [self._streams[name] for name in sorted(self._streams)]
-        sums = np.zeros(consistency.SUMS)
+        sums, likely = np.zeros(consistency.SUMS), np.zeros(2)
         for stream in streams:
-            sums += np.where(np.isnan(stream.sums), 0.0, stream.sums)
+            sums += stream.sums
+            likely += stream.likely
         steps, size = sums[consistency.STEPS], self._work.shape[1]
         found: dict[str, Any] = {"steps": int(steps)}
         if not steps:
@@ -208,6 +232,8 @@ class TrackingError(Sink, name="sink.tracking_error"):
             count = sums[consistency.NIS_STEPS]
             found["nis"] = float(sums[consistency.NIS] / count)
             found["nis_band"] = list(consistency.band(sums[consistency.NIS_DEGREES] / count, count))
+        if likely[1]:
+            found["log_likelihood"] = float(likely[0] / likely[1])
         found |= self._over_trajectories(streams, size)
         if folder is not None and streams[0].trail:
             self._draw(streams[0], folder / "track.png")
@@ -228,7 +254,7 @@ class TrackingError(Sink, name="sink.tracking_error"):
                 for s in streams
                 if s.sums[consistency.STEPS]
             ]
-            median, worst, count = float(np.median(levels)), max(levels), len(levels)
+            median, worst, count = float(np.median(levels)), float(np.max(levels)), len(levels)
         return {"median_mse_db": median, "worst_mse_db": worst, "trajectories": count}
 
     def state(self) -> Mapping[str, Array | Scalar]:
@@ -244,7 +270,7 @@ class TrackingError(Sink, name="sink.tracking_error"):
         found: dict[str, Array | Scalar] = {"notes": json.dumps(notes)}
         for number, name in enumerate(names):
             stream = self._streams[name]
-            found[f"sums_{number}"] = np.append(stream.sums, stream.part)
+            found[f"sums_{number}"] = np.concatenate([stream.sums, stream.part, stream.likely])
             for place, array in enumerate(stream.trail):
                 found[f"trail_{number}_{place}"] = array.copy()
         return found
@@ -255,8 +281,9 @@ class TrackingError(Sink, name="sink.tracking_error"):
         for number, name in enumerate(notes["streams"]):
             stream = self._streams[name] = _Stream()
             stream.seen = notes["seen"][number]
-            together = np.array(state[f"sums_{number}"])
-            stream.sums, stream.part = together[:-1].copy(), together[-1:].copy()
+            stream.sums, stream.part, stream.likely = np.split(
+                np.array(state[f"sums_{number}"]), [consistency.SUMS, consistency.SUMS + 1]
+            )
             stream.trail = [
                 np.array(state[f"trail_{number}_{place}"])
                 for place in range(3)

@@ -42,7 +42,7 @@ class Filter(Modelled):
     covariances   (..., time, n, n)             updated covariances
     innovations   (..., time, m)                observations less what was predicted
     nis           (..., time)                   normalised innovation squared
-    log_likelihood (..., time)                  of each observation given those before it [nat]
+    log_likelihood  (..., time)                 of each observation given those before it [nat]
 
     Raises FieldError for observations of another length or that are infinite, and RunError where
     the covariance of an innovation is no longer positive or a number no longer finite.

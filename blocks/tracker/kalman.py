@@ -27,7 +27,17 @@ class Kalman(Filter, name="tracker.kalman"):
         "P, for an R that is nearly singular; or not at all, with the gain that it settles at",
     )
 
+    precision: Literal["float64", "float32"] = param(
+        default="float64",
+        doc="what is computed in; float32 needs form = 'square_root', and the fields are float64",
+    )
+
     def check(self) -> None:
+        if self.precision == "float32" and self.form != "square_root":
+            raise ParameterError(
+                f"precision = 'float32' with form = '{self.form}', whose covariance would not stay "
+                "positive in it; set form = 'square_root'"
+            )
         model = self._build()
         if not model.linear:
             raise ParameterError(
@@ -49,8 +59,7 @@ class Kalman(Filter, name="tracker.kalman"):
                 self._F[0], self._Q[0], self._H, model.R
             )
             innovation = self._H @ predicted @ self._H.T + model.R
-            self._S_inverse = np.linalg.inv(innovation)
-            self._S_det = float(np.linalg.det(innovation))
+            self._S, self._S_inverse = innovation, np.linalg.inv(innovation)
 
     def _first_matrix(self) -> Array:
         start = self._model.initial_covariance.copy()
@@ -69,11 +78,26 @@ class Kalman(Filter, name="tracker.kalman"):
         if self.form == "steady":
             return self._steady(seen, intervals, mean, out)
         if self.form == "square_root":
-            return kalman.square_root(seen, *moves, self._H, self._model.R, mean, matrix, out)
+            return self._on_roots(seen, moves, mean, matrix, out)
         return kalman.linear(
             seen, *moves, self._H, self._model.R, mean, matrix, out,
             is_joseph=self.form == "joseph",
         )  # fmt: skip
+
+    def _on_roots(
+        self, seen: Array, moves: tuple[Array, Array], mean: Array, matrix: Array, out: Track
+    ) -> int:
+        if self.precision == "float64":
+            return kalman.square_root(seen, *moves, self._H, self._model.R, mean, matrix, out)
+        given = seen, *moves, self._H, self._model.R
+        y, F, Q, H, R = (np.ascontiguousarray(array, np.float32) for array in given)  # noqa: N806
+        last, root = mean.astype(np.float32), matrix.astype(np.float32)
+        found = Track.empty(seen.shape[:1], len(mean), seen.shape[1], np.float32)
+        done = kalman.square_root(y, F, Q, H, R, last, root, found)
+        mean[:], matrix[:] = last, root  # float64 holds them exactly
+        for array, values in zip(out, found, strict=True):
+            array[:done] = values[:done]
+        return done
 
     def _steady(self, seen: Array, intervals: Array, mean: Array, out: Track) -> int:
         if not (intervals == self.step_s).all():
@@ -82,7 +106,11 @@ class Kalman(Filter, name="tracker.kalman"):
                 "but 'interval_s' differs from step_s; choose form = 'joseph'"
             )
         out.covariances[:] = self._settled
-        out.det[:] = self._S_det
+        missing = np.isnan(seen)
+        out.det[:] = np.linalg.det(self._S)
+        for step in np.flatnonzero(missing.any(axis=1)):
+            came = np.flatnonzero(~missing[step])
+            out.det[step] = np.linalg.det(self._S[np.ix_(came, came)])  # 1 where nothing came
         return int(
             kalman.constant_gain(
                 seen,

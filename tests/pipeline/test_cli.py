@@ -19,7 +19,7 @@ from pipeline.draw import draw_mermaid, draw_text
 from pipeline.flow import Flow
 
 KALVIT = [sys.executable, "-m", "pipeline"]
-COMMANDS = ("run", "check", "show", "list", "status", "stop", "doctor")
+COMMANDS = ("run", "check", "show", "list", "tune", "status", "stop", "doctor")
 FLOW = """\
 name = "toy"
 doc = '''

@@ -92,6 +92,45 @@ def test_a_perfect_track_has_a_finite_error():
     assert error.report(None)["mse_db"] == -400.0
 
 
+@pytest.mark.parametrize("words", [False, True])
+def test_a_track_that_is_no_number_is_not_a_perfect_one(words):
+    broken = OFF.copy()
+    broken[3, 7] = np.nan
+    error = sink()
+    for track, truth in [(broken, WORDS)] if words else zip(broken, WORDS, strict=True):
+        error.process(truth, track)
+    found = error.report(None)
+    assert np.isnan(found["mse_db"])
+    assert not found["worst_mse_db"] < 400.0
+
+
+LIKELY = RNG.standard_normal((30, 40))
+SEEN = np.where(RNG.random((30, 40, 2)) < 0.3, np.nan, 0.0)  # one step in eleven without any
+
+
+def test_the_log_likelihood_is_the_mean_over_the_observations_that_came():
+    came = ~np.isnan(SEEN).all(axis=2)
+    assert 60 < (~came).sum() < 160
+    nis = np.zeros((30, 40))
+    error = sink()
+    error.process(WORDS, OFF, None, SEEN, nis, LIKELY)
+    assert error.report(None)["log_likelihood"] == pytest.approx(LIKELY[came].mean(), rel=1e-12)
+    error = sink(skip=5)
+    error.process(WORDS, OFF, log_likelihood=LIKELY)  # no innovations: all count
+    assert error.report(None)["log_likelihood"] == pytest.approx(LIKELY[:, 5:].mean(), rel=1e-12)
+    error = sink(skip=50)
+    for word in range(30):
+        error.process(WORDS[word], OFF[word], None, SEEN[word], nis[word], LIKELY[word])
+    expected = LIKELY.ravel()[50:][came.ravel()[50:]].mean()
+    assert error.report(None)["log_likelihood"] == pytest.approx(expected, rel=1e-12)
+
+
+def test_without_a_log_likelihood_none_is_reported():
+    error = sink()
+    error.process(WORDS, OFF)
+    assert "log_likelihood" not in error.report(None)
+
+
 @pytest.mark.parametrize("size", [1, 4])
 @pytest.mark.parametrize("spread", [False, True])
 def test_the_picture_is_drawn_for_any_state(tmp_path, size, spread):

@@ -214,6 +214,59 @@ def test_the_log_likelihood_is_largest_where_the_noise_is_right():
     assert max(total, key=total.get) == 0.5
 
 
+@pytest.mark.parametrize("form", ["joseph", "square_root"])
+def test_the_log_likelihood_of_a_settled_filter_is_that_of_the_steady_gain(form):
+    fields = simulated(length=300)
+    seen = fields["observations"].copy()
+    seen[100], seen[200, 0] = np.nan, np.nan
+    fields = {"observations": seen}
+    full, steady = (
+        tracked(Kalman(form=kind), fields)["log_likelihood"] for kind in (form, "steady")
+    )
+    np.testing.assert_allclose(steady[60:100], full[60:100], rtol=1e-9)
+    assert steady[100] == full[100] == 0.0
+    assert steady[200] == pytest.approx(full[200], rel=1e-6)  # x and y are independent
+
+
+# --- float32 --------------------------------------------------------------------------------------
+
+SINGLE = {"form": "square_root", "precision": "float32"}
+
+
+def test_float32_agrees_with_float64_where_the_model_is_well_conditioned():
+    fields = simulated(words=3, length=400, missing=0.1)
+    single, double = tracked(Kalman(**SINGLE), fields), tracked(Kalman(), fields)
+    assert any((single[name] != double[name]).any() for name in ("estimates", "covariances"))
+    far = np.nanmax(np.abs(fields["observations"]))  # innovations are differences of such numbers
+    for name, values in double.items():
+        assert single[name].dtype == np.float64
+        np.testing.assert_allclose(
+            single[name], values, rtol=1e-4, atol=10.0 * far * np.finfo(np.float32).eps
+        )
+
+
+def test_float32_survives_an_observation_noise_that_is_nearly_singular():
+    values = {
+        "process_noise": 1e-3, "initial_variance": 1e6,
+        "observation_matrix": [[1.0, 0.0, 0.0, 0.0], [1.0, 1e-4, 0.0, 0.0]],
+        "observation_covariance": [[1e-10, 0.0], [0.0, 1e-7]],
+    }  # fmt: skip
+    seen = {"observations": np.random.default_rng(3).standard_normal((3000, 2))}
+    single, double = (tracked(Kalman(form="square_root", **more, **values), seen)
+                      for more in ({"precision": "float32"}, {}))  # fmt: skip
+    assert np.isfinite(single["estimates"]).all()
+    assert (np.diagonal(single["covariances"], axis1=1, axis2=2) >= 0.0).all()
+    # what both rows see, they agree on
+    np.testing.assert_allclose(
+        single["estimates"][:, 0], double["estimates"][:, 0], atol=1e-3, rtol=0.0
+    )
+
+
+def test_float32_is_refused_where_it_would_not_survive():
+    with pytest.raises(ParameterError, match=r"'float32' with form = 'joseph'.*square"):
+        Kalman(precision="float32")
+
+
 # --- Smoother -------------------------------------------------------------------------------------
 
 
