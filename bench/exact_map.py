@@ -39,6 +39,11 @@ PROAKIS_C = (0.227, 0.460, 0.688, 0.460, 0.227)
 #: Viterbi, printed: lag 5L, continuous, and frames of 100 symbols each started afresh.
 PRINTED_C = {12: (0.02654, 0.02625, 0.0325), 16: (0.00032, 0.000373, 0.001878)}
 
+#: Viterbi by lag, printed: path metrics are carried on without end, each step is decided by itself.
+LAGS = (4, 8, 12, 16, 20, 24, 60)
+PRINTED_LAGS = {12: (0.05407, 0.03303, 0.02811, 0.02678, 0.02654, 0.02646, 0.02645),
+                16: (0.00386, 0.00110, 0.00047, 0.00034, 0.00032, 0.00032, 0.00032)}  # fmt: skip
+
 
 def mean_and_interval(values: Array) -> tuple[float, float]:
     """Mean over channels of the mean over batches, and half its 95 % interval; (channel, batch)."""
@@ -168,6 +173,19 @@ def proakis_c(snr_db: int, symbols: int, seed: int) -> None:
         rate = text((found != sent).reshape(1, -1, BATCH).mean(axis=2))
         beside = f"   printed {printed[name]:.3e}" if name in printed else ""
         print(f"  {name:<36} {rate}{beside}")
+    print("  viterbi by lag       " + "".join(f"{lag:11d}" for lag in LAGS))
+    full = rows["viterbi, full traceback"]
+    by_window = {
+        window: [detect(Viterbi(**known, window=window, lag=lag), samples) for lag in LAGS]
+        for window in (1, 128)
+    }
+    for window, decided in by_window.items():
+        rates = "".join(f"{np.mean(symbols != sent):11.2e}" for symbols in decided)
+        print(f"    windows of {window:>3}     {rates}")
+        apart = "".join(f"{np.mean(symbols != full):11.1e}" for symbols in decided)
+        print(f"      unlike the full  {apart}")
+    printed_rates = "".join(f"{rate:11.2e}" for rate in PRINTED_LAGS.get(snr_db, ()))
+    print(f"    printed            {printed_rates}")
     print(f"  posterior of +1, lag 5L against whole record: mean difference {moved.mean():.1e}, "
           f"above 0.01 in {np.mean(moved > 0.01):.1e}, at most {moved.max():.2f}")  # fmt: skip
 
