@@ -32,7 +32,7 @@ ALPHABETS: dict[str, Array] = {
     "qpsk": (np.array([-1 - 1j, 1 - 1j, -1 + 1j, 1 + 1j]) / np.sqrt(2)).astype(np.complex64),
 }
 
-MAX_STATES = 4096  # 12 symbols of BPSK, 6 of QPSK
+MAX_STATES = 65536  # 16 symbols of BPSK, 8 of QPSK
 _CHUNK = 1 << 15  # metrics computed at once: few enough to stay in the cache of a core
 
 

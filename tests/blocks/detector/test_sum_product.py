@@ -191,7 +191,7 @@ def test_empty_frames_and_words_are_answered():
 
 
 def test_words_longer_than_the_metrics_held_at_once_are_treated_alike():
-    _, samples = received((1.0, 0.6, 0.3), 3.0, 9000)  # 8 branches: pieces of 4096
+    _, samples = received((1.0, 0.6, 0.3), 3.0, 9000)
     values = {"taps": (1.0, 0.6, 0.3), "snr_db": 3.0}
     (word,) = drive(SumProduct(**values), [{"samples": samples[None]}])
     (full,) = drive(SumProduct(**values, lag=9000), [{"samples": samples}])
@@ -261,7 +261,7 @@ def test_max_log_and_exact_agree_where_there_is_little_noise():
 
 
 def test_long_words_and_streams_are_max_log_detected_alike():
-    _, samples = received((1.0, 0.6, 0.3), 3.0, 9000)  # 8 branches: pieces of 4096
+    _, samples = received((1.0, 0.6, 0.3), 3.0, 9000)
     values = {"taps": (1.0, 0.6, 0.3), "snr_db": 3.0, "mode": "max_log"}
     (word,) = drive(SumProduct(**values), [{"samples": samples[None]}])
     (full,) = drive(SumProduct(**values, lag=9000), [{"samples": samples}])

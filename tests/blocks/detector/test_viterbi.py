@@ -200,12 +200,24 @@ def test_frames_of_100_symbols_have_the_decisions_of_the_uncut_stream():
     np.testing.assert_array_equal(np.concatenate([r["symbols"] for r in results]), whole["symbols"])
 
 
-def test_words_longer_than_the_metrics_held_at_once_are_decided_alike():
-    _, samples = received((1.0, 0.6, 0.3), 6.0, 9000)  # 8 branches: pieces of 4096
+def test_a_word_is_decided_as_a_stream_that_is_seen_whole():
+    _, samples = received((1.0, 0.6, 0.3), 6.0, 9000)
     (word,) = drive(Viterbi(taps=(1.0, 0.6, 0.3)), [{"samples": samples[None]}])
     stream = Viterbi(taps=(1.0, 0.6, 0.3), lag=9000)
     (full,) = drive(stream, [{"samples": samples}])
     np.testing.assert_array_equal(word["symbols"][0], full["symbols"])
+
+
+@pytest.mark.skipif(bool(config.DISABLE_JIT), reason="takes minutes without compilation")
+def test_qpsk_with_eight_symbols_of_memory_is_detected():
+    taps = np.exp(-0.4 * np.arange(9))  # 65536 states
+    rng = np.random.default_rng(9)
+    sent = ALPHABETS["qpsk"][rng.integers(0, 4, 30)]
+    noise = 0.1 * (rng.standard_normal(30) + 1j * rng.standard_normal(30))
+    samples = (np.convolve(sent, taps)[:30] + noise).astype(np.complex64)
+    block = Viterbi(taps=tuple(taps.tolist()), modulation="qpsk")
+    (result,) = drive(block, [{"samples": samples[None]}])
+    np.testing.assert_array_equal(result["symbols"][0], sent)
 
 
 # --- What goes wrong --------------------------------------------------------------------------
@@ -216,8 +228,8 @@ def test_words_longer_than_the_metrics_held_at_once_are_decided_alike():
     [
         ({"taps": []}, "taps has 0 items"),
         ({"taps": [0.0, 0.0]}, "taps are all 0"),
-        ({"taps": [1.0] * 14}, r"2\^13 states, but at most 4096"),
-        ({"taps": [1.0] * 8, "modulation": "qpsk"}, r"4\^7 states"),
+        ({"taps": [1.0] * 20}, r"2\^19 states, but at most 65536"),
+        ({"taps": [1.0] * 10, "modulation": "qpsk"}, r"4\^9 states"),
         ({"taps": [1.0, 0.5], "taps_imag": [0.1]}, "taps_imag has 1 items, but taps has 2"),
         ({"taps": [1.0], "known_symbol": 2}, "known_symbol = 2, but bpsk has the symbols 0 ... 1"),
         ({"taps": [1.0], "modulation": "ook", "noise": "poisson"}, "needs snr_db"),
