@@ -22,9 +22,8 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 ROOT = Path(__file__).parent.parent
-DEBIAN = (
-    shutil.which("python3", path="/usr/bin") or sys.executable
-)  # what Debian's packages are for
+#: The Python that Debian's packages are for.
+DEBIAN = shutil.which("python3", path="/usr/bin") or sys.executable
 ROUNDS = 7
 ROUND_S = 0.06  # at least, of ours in a round
 SWITCHES = {
@@ -102,7 +101,6 @@ class Peer:
         python: str = sys.executable, get: str = "make peers",
     ) -> None:  # fmt: skip
         self.name, self.form, self.units, self.get = name, form, units, get
-        self.absent, self.package = "", ""
         self._work, self._inputs, self._python = work, inputs, python
 
     def start(self) -> None:
@@ -115,10 +113,12 @@ class Peer:
                 command, cwd=ROOT, env={**os.environ, **SWITCHES}, text=True,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             )  # fmt: skip
-            said = self._hear()
-            if "absent" in said:
-                self.absent = said["absent"]
-            else:
+            try:
+                said = self._hear()
+            except RuntimeError as error:
+                said = {"absent": str(error)}
+            self.absent = said.get("absent", "")
+            if not self.absent:
                 self.package = said["package"]
                 self.result = np.load(result, allow_pickle=False)
 
@@ -137,7 +137,9 @@ class Peer:
     def _hear(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        return json.loads(line) if line else {"absent": f"its process ended: {self._work}"}
+        if not line:
+            raise RuntimeError(f"the process of {self._work} has ended")
+        return json.loads(line)
 
 
 def gnu_radio(form: str, work: str, units: int, inputs: dict[str, Any]) -> Peer:
@@ -155,8 +157,8 @@ def contest(ours: Sequence[Ours], peers: Sequence[Peer]) -> Seconds:
     """Let all do the workload once, then time them in turn."""
     with ExitStack() as stack:
         for peer in peers:
-            stack.callback(peer.stop)
             peer.start()
+            stack.callback(peer.stop)
         for form in ours:
             form.start()
         there = [*ours, *(peer for peer in peers if not peer.absent)]
