@@ -2,6 +2,8 @@
 # make demo     a stream of symbols through a channel into a Viterbi receiver, about 20 s
 # make test     the tests, doctests included
 # make bench    throughput and latency, side by side with peers; writes bench/RESULTS.md
+# make peers    the Python packages that the bench compares with; it runs without them, too, and
+#               compares with GNU Radio where Debian's package gnuradio is installed
 # make lint     ruff and mypy
 # make fuzz     900 000 damaged messages into the wire codec
 # make clean    remove caches and builds; .venv, runs/ and models/ stay
@@ -13,6 +15,7 @@ PYTHON ?= python3
 PIP_ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
+PEERS := .venv/.peers
 
 # one thread per process: frames are short, and workers are processes of their own
 export OMP_NUM_THREADS := 1
@@ -20,7 +23,7 @@ export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 export NUMBA_NUM_THREADS := 1
 
-.PHONY: setup demo test bench lint fuzz clean
+.PHONY: setup demo test bench peers lint fuzz clean
 
 setup: $(READY)
 
@@ -37,7 +40,15 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest
 
+peers: $(PEERS)
+
+$(PEERS): $(READY)
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet $(PIP_ARGS) \
+		--editable '.[peers]'
+	touch $@
+
 bench: setup
+	-$(MAKE) peers
 	$(BIN)/python -m pytest bench --override-ini addopts='--import-mode=importlib -q' \
 		--benchmark-only --benchmark-columns=median,iqr,rounds --results bench/RESULTS.md
 

@@ -1,7 +1,8 @@
-"""Collects what the benchmarks find into one table: ours, the limit, the ratio, the bar.
+"""Collects what the benchmarks find into tables: ours, the limit or the peer, the ratio, the bar.
 
-`make bench` has it written to bench/RESULTS.md. A bar that is missed is said, not raised: times
-depend on the machine and on what else it does. Lost frames and wrong results do raise.
+Each file of benchmarks has a table of its own, under the first line of its docstring; `make bench`
+has them written to bench/RESULTS.md. A bar that is missed is said, not raised: times depend on the
+machine and on what else it does. Lost frames and wrong results do raise.
 """
 
 from __future__ import annotations
@@ -43,23 +44,24 @@ class Row:
 
 
 HEAD = ("what", "ours", "limit or peer", "ratio", "bar", "met", "how")
-ROWS = pytest.StashKey[list[Row]]()
+ROWS = pytest.StashKey[dict[str, list[Row]]]()  # under their headings
 BEGIN = pytest.StashKey[tuple[float, float]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--results", metavar="FILE", help="write the table of bars to this file")
+    parser.addoption("--results", metavar="FILE", help="write the tables of bars to this file")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[ROWS] = []
+    config.stash[ROWS] = {}
     config.stash[BEGIN] = time.monotonic(), os.getloadavg()[0]
 
 
 @pytest.fixture
 def add(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """Adds a row to the table."""
-    rows = request.config.stash[ROWS]
+    """Adds a row to the table of this file."""
+    heading = (request.module.__doc__ or "").splitlines()[0].removesuffix(".")
+    rows = request.config.stash[ROWS].setdefault(heading, [])
     return lambda *cells, **more: rows.append(Row(*cells, **more))
 
 
@@ -71,10 +73,12 @@ def once(benchmark: Any) -> Callable[..., Any]:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    rows = config.stash[ROWS]
-    if not rows:
+    tables = config.stash[ROWS]
+    if not tables:
         return
-    lines = [*_machine(config), "", *_table(rows)]
+    lines = _machine(config)
+    for heading, rows in tables.items():
+        lines += ["", f"## {heading}", "", *_table(rows)]
     terminalreporter.section("bars")
     for line in lines:
         terminalreporter.write_line(line)
@@ -86,16 +90,18 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 def _machine(config: pytest.Config) -> list[str]:
     begin, load = config.stash[BEGIN]
     minutes = (time.monotonic() - begin) / 60
-    versions = ", ".join(
-        f"{name} {importlib.metadata.version(name)}" for name in ("pyzmq", "numpy", "ezmsg")
-    )
+    packages = ("pyzmq", "numpy", "numba", "ezmsg")
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
     return [
         f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}; "
         f"Python {platform.python_version()}, libzmq {zmq.zmq_version()}, {versions}.",
         f"{time.strftime('%Y-%m-%d')}, {minutes:.1f} minutes; load average {load:.2f} at the "
         f"start (other work on the machine), {os.getloadavg()[0]:.2f} at the end (mostly its own).",
-        "Medians; rounds of ours and of the limit are interleaved, and ratios are medians of the "
-        "ratios within a round.",
+        "Medians; rounds of ours and of the limit or peer are interleaved, and ratios are medians "
+        "of the ratios within a round. Recursions and their peers run on one thread each and are "
+        "timed by the CPU time of their process; of GNU Radio only the block counts. The limit of "
+        "a recursion is that of its operations in registers, at the rate of multiply-adds measured "
+        "in the same run (bench/limit.py).",
     ]
 
 

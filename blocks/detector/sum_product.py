@@ -51,7 +51,7 @@ class SumProduct(IsiDetector, name="detector.sum_product"):
     posterior  (..., time, state)      float32; of the states of kernels/trellis.py: symbol indices
                to base 2 or 4, newest in the lowest digit, so posterior[..., 1::2] is for BPSK
                what the newest symbol +1 has. Before the first symbol of a stream or word after
-               silence the digits are 0
+               silence the digits are 0. With states = false it has no state
     llr        (..., time, bit)        float32 [nat]; one bit, or the signs of the real and the
                imaginary part of QPSK, within +-38 in single precision, +-300 in double
     """
@@ -62,6 +62,9 @@ class SumProduct(IsiDetector, name="detector.sum_product"):
     )  # fmt: skip
     mode: Literal["exact", "max_log"] = param(
         default="exact", doc="sum over all sequences, or the best one in its place"
+    )
+    states: bool = param(
+        default=True, doc="give the posteriors of the states; without them it is faster"
     )
     precision: Literal["single", "double"] = param(
         default="single",
@@ -94,7 +97,7 @@ class SumProduct(IsiDetector, name="detector.sum_product"):
         dtype = np.float32 if self.precision == "single" else np.float64
         metrics = self._metrics_of(dtype, is_complex=is_complex, noise_var=noise_var)
         kind = max_log.MaxLog if self.mode == "max_log" else sum_product.SumProduct
-        return kind(metrics, self._alphabet.size, self._start_states())
+        return kind(metrics, self._alphabet.size, self._start_states(), states=self.states)
 
     def _fields(self, *results: Array) -> tuple[Array, ...]:
         """Decisions and LLRs from the posteriors of the newest symbol, or from its costs."""

@@ -344,3 +344,15 @@ def test_every_position_of_a_word_has_the_error_rate_of_exact_map():
 def test_parameters_that_do_not_fit_are_refused(values, text):
     with pytest.raises(ParameterError, match=f"^detector.sum_product: {text}"):
         SumProduct(**values)
+
+
+@pytest.mark.parametrize("mode", ["exact", "max_log"])
+def test_without_posteriors_of_the_states_nothing_else_changes(mode):
+    _, samples = received(EXPONENTIAL, 4.0, 300)
+    values = {"taps": EXPONENTIAL, "snr_db": 4.0, "mode": mode}
+    for shaped in (samples, samples.reshape(3, 100)):
+        (whole,) = drive(SumProduct(**values), [{"samples": shaped}])
+        (without,) = drive(SumProduct(**values, states=False), [{"samples": shaped}])
+        assert without["posterior"].shape == (*shaped.shape, 0)
+        np.testing.assert_array_equal(without["llr"], whole["llr"])
+        np.testing.assert_array_equal(without["symbols"], whole["symbols"])
