@@ -44,7 +44,7 @@ def viterbi_stream(given: Isi) -> Call:
 
 
 def sum_product(given: Isi, mode: Literal["exact", "max_log"]) -> Call:
-    """Words to decided symbols and LLRs; no posteriors of the states, which no peer gives either."""
+    """Words to decided symbols and LLRs; no posteriors of states, which no peer gives either."""
     block = SumProduct(**_channel(given), noise_var=given.noise_var, mode=mode, states=False)
     block.start()
     return lambda: block.process(given.samples)[0].symbols

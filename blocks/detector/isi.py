@@ -47,7 +47,7 @@ class IsiDetector(Block):
         default="bpsk", doc="alphabet of the symbols"
     )
     window: int = param(
-        default=128, at_least=1, at_most=65536, unit="symbols",
+        default=256, at_least=1, at_most=65536, unit="symbols",
         doc="symbols of a stream decided at once",
     )  # fmt: skip
     lag: int = param(
@@ -166,7 +166,11 @@ class IsiDetector(Block):
                 f"{self.name}: 'samples' is {samples.dtype}, but qpsk and complex taps give "
                 "complex samples; expected complex64"
             )
-        if not (np.abs(samples) < LARGEST).all():
+        parts = (samples.real, samples.imag) if samples.dtype.kind == "c" else (samples,)
+        # The least and the greatest are NaN if any is, and need no room as |samples| would.
+        if not all(
+            -LARGEST < part.min(initial=0.0) and part.max(initial=0.0) < LARGEST for part in parts
+        ):
             wrong = samples[~(np.abs(samples) < LARGEST)][0]
             raise FieldError(
                 f"{self.name}: 'samples' holds {wrong}; expected finite numbers below {LARGEST:g} V"

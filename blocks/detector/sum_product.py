@@ -102,20 +102,18 @@ class SumProduct(IsiDetector, name="detector.sum_product"):
     def _fields(self, *results: Array) -> tuple[Array, ...]:
         """Decisions and LLRs from the posteriors of the newest symbol, or from its costs."""
         marginal, posterior = results
-        order = self._alphabet.size
-        bit_is_one = (np.arange(order)[:, None] >> np.arange(order.bit_length() - 1) & 1) == 1
+        *shape, order = marginal.shape
+        symbols = np.empty(shape, self._alphabet.dtype)
+        llr = np.empty((*shape, order.bit_length() - 1), np.float32)
+        flat = marginal.reshape(-1, order), self._alphabet
+        rows = symbols.reshape(-1), llr.reshape(-1, order.bit_length() - 1)
         if self.mode == "max_log":
-            best = marginal.argmin(axis=-1)
-            llr = self._least(marginal, ~bit_is_one) - self._least(marginal, bit_is_one)
+            max_log.decide(*flat, LLR_LIMIT["double"], *rows)
         else:
-            best = marginal.argmax(axis=-1)
-            with np.errstate(divide="ignore"):  # a symbol that is ruled out: the limit holds
-                llr = np.log(marginal @ bit_is_one) - np.log(marginal @ ~bit_is_one)
-        limit = LLR_LIMIT["double" if self.mode == "max_log" else self.precision]
-        llr = llr.clip(-limit, limit).astype(np.float32)
-        return self._alphabet[best], posterior, llr
-
-    @staticmethod
-    def _least(costs: Array, which: Array) -> Array:
-        """The least cost of the symbols that count for each bit, (..., bit)."""
-        return np.asarray(np.where(which, costs[..., None], np.inf).min(axis=-2))
+            limit = LLR_LIMIT[self.precision]
+            odds = np.empty(llr.shape, marginal.dtype)
+            sum_product.decide(*flat, rows[0], odds.reshape(rows[1].shape))
+            with np.errstate(divide="ignore"):  # a bit that is ruled out: the limit holds
+                np.log(odds, out=odds)
+            np.clip(odds, -limit, limit, out=llr, casting="same_kind")
+        return symbols, posterior, llr

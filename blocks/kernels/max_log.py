@@ -364,6 +364,39 @@ def costs_in_lanes(
         tiles.empty_out(states, count, flat_posterior[at * n : (at + count) * n])
 
 
+@njit(cache=True, nogil=True)
+def decide(costs: Array, alphabet: Array, limit: float, symbols: Array, llr: Array) -> None:
+    """The symbols of the best sequences, and log-likelihood ratios of their bits.
+
+    costs     (n, order)
+    alphabet  (order,)
+    symbols   (n,)       written: of equal ones the first
+    llr       (n, bits)  written [nat], within +-limit: what bit 0 costs more than bit 1
+    """
+    n, order = costs.shape
+    if order == 2:  # what follows, in a form that vectorises
+        low, high, most = alphabet[0], alphabet[1], llr.dtype.type(limit)
+        for i in range(n):
+            more = costs[i, 0] - costs[i, 1]
+            symbols[i] = high if more > 0 else low
+            llr[i, 0] = max(-most, min(more, most))
+        return
+    for i in range(n):
+        best = 0
+        for symbol in range(1, order):
+            if costs[i, symbol] < costs[i, best]:
+                best = symbol
+        symbols[i] = alphabet[best]
+        for bit in range(llr.shape[1]):
+            zero = one = np.inf
+            for symbol in range(order):
+                if symbol >> bit & 1:
+                    one = min(one, costs[i, symbol])
+                else:
+                    zero = min(zero, costs[i, symbol])
+            llr[i, bit] = max(-limit, min(zero - one, limit))
+
+
 # --- Both forms behind one call -------------------------------------------------------------------
 
 

@@ -394,6 +394,39 @@ def posteriors_in_lanes(
         tiles.empty_out(states, count, flat_posterior[at * n : (at + count) * n])
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
+def decide(marginal: Array, alphabet: Array, symbols: Array, odds: Array) -> None:
+    """The most likely symbols, and the odds of their bits.
+
+    marginal  (n, order)  posterior of the symbols
+    alphabet  (order,)
+    symbols   (n,)        written: of equal ones the first
+    odds      (n, bits)   written: probability of bit 1 over that of bit 0, infinite if that is 0
+    """
+    n, order = marginal.shape
+    if order == 2:  # what follows, in a form that vectorises
+        low, high = alphabet[0], alphabet[1]
+        for i in range(n):
+            zero, one = marginal[i, 0], marginal[i, 1]
+            symbols[i] = high if one > zero else low
+            odds[i, 0] = one / zero  # one of the two is not 0
+        return
+    for i in range(n):
+        best = 0
+        for symbol in range(1, order):
+            if marginal[i, symbol] > marginal[i, best]:
+                best = symbol
+        symbols[i] = alphabet[best]
+        for bit in range(odds.shape[1]):
+            zero = one = marginal.dtype.type(0.0)
+            for symbol in range(order):
+                if symbol >> bit & 1:
+                    one += marginal[i, symbol]
+                else:
+                    zero += marginal[i, symbol]
+            odds[i, bit] = one / zero  # one of the two is not 0
+
+
 # --- Both forms behind one call -------------------------------------------------------------------
 
 

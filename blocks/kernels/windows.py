@@ -67,7 +67,8 @@ class Windows:
                 self._values[first:], ready, window, window + 2 * lag,
                 at_start=False, first=lag, keep=window,
             )  # fmt: skip
-            found.append(tuple(one.reshape(-1, *one.shape[2:]) for one in side_by_side))
+            rows = ready * window
+            found.append(tuple(one.reshape(rows, *one.shape[2:]) for one in side_by_side))
             self._decided += ready * window
         unseen = max(0, self._decided - lag) - self._from
         if unseen:
