@@ -169,7 +169,7 @@ class IsiDetector(Block):
         parts = (samples.real, samples.imag) if samples.dtype.kind == "c" else (samples,)
         # The least and the greatest are NaN if any is, and need no room as |samples| would.
         if not all(
-            -LARGEST < part.min(initial=0.0) and part.max(initial=0.0) < LARGEST for part in parts
+            part.min(initial=0.0) > -LARGEST and part.max(initial=0.0) < LARGEST for part in parts
         ):
             wrong = samples[~(np.abs(samples) < LARGEST)][0]
             raise FieldError(
