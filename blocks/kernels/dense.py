@@ -157,14 +157,16 @@ def chain(
     kinds      (n_layers,)      activations
     normalise                   whether log_softmax follows
     inputs     (count, n_in)
-    scratch    (2, tile, width)  width >= padded(size) for each size
+    scratch    (2, tile, width)  tile a multiple of six, width >= padded(size) for each size
     outputs    (count, n_out)   written
     """
     tile = scratch.shape[1]
     n_layers, n_in, n_out = kinds.size, sizes[0], sizes[-1]
     for begin in range(0, inputs.shape[0], tile):
         count = min(tile, inputs.shape[0] - begin)
-        x, y = scratch[0, :count], scratch[1, :count]
+        # whole groups, so that no result depends on how many inputs come at once
+        rows = (count + _TOGETHER - 1) // _TOGETHER * _TOGETHER
+        x, y = scratch[0, :rows], scratch[1, :rows]
         for row in range(count):
             for j in range(n_in):
                 x[row, j] = inputs[begin + row, j]

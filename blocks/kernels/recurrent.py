@@ -31,8 +31,8 @@ def pack_gru(weight_ih: Array, weight_hh: Array, bias_ih: Array, bias_hh: Array)
     bias_ih    (3 n_hidden,)
     bias_hh    (3 n_hidden,)           that of n is multiplied by r together with W_hn h
     """
-    gates = [np.split(np.asarray(part), 3) for part in (bias_ih, bias_hh)]
-    (r, z, n), (r_h, z_h, n_h) = gates
+    _check(weight_ih, weight_hh, 3)
+    (r, z, n), (r_h, z_h, n_h) = (np.split(bias, 3) for bias in (bias_ih, bias_hh))
     return _pack([r + r_h, z + z_h, n, n_h], weight_ih, weight_hh, 3)
 
 
@@ -44,16 +44,21 @@ def pack_lstm(weight_ih: Array, weight_hh: Array, bias_ih: Array, bias_hh: Array
     bias_ih    (4 n_hidden,)
     bias_hh    (4 n_hidden,)
     """
-    return _pack(np.split(np.asarray(bias_ih) + bias_hh, 4), weight_ih, weight_hh, 4)
+    _check(weight_ih, weight_hh, 4)
+    return _pack(np.split(bias_ih + bias_hh, 4), weight_ih, weight_hh, 4)
 
 
-def _pack(biases: list[Array], weight_ih: Array, weight_hh: Array, gates: int) -> Array:
-    n_hidden = weight_hh.shape[1]
-    if weight_hh.shape[0] != gates * n_hidden or weight_ih.shape[0] != gates * n_hidden:
+def _check(weight_ih: Array, weight_hh: Array, gates: int) -> None:
+    rows = gates * weight_hh.shape[1]
+    if weight_hh.shape[0] != rows or weight_ih.shape[0] != rows:
         raise ValueError(
             f"weights {weight_ih.shape} and {weight_hh.shape} are not those of a cell with "
             f"{gates} gates; expected ({gates} n_hidden, n_in) and ({gates} n_hidden, n_hidden)"
         )
+
+
+def _pack(biases: list[Array], weight_ih: Array, weight_hh: Array, gates: int) -> Array:
+    n_hidden = weight_hh.shape[1]
     columns = [np.split(weight, gates) for weight in (weight_ih, weight_hh)]
     rows = [*biases]  # of one number for each unit
     for part in columns:

@@ -168,14 +168,18 @@ def count_beyond(samples: Array, low: float, per_volt: float, cells: float) -> i
 
 @njit(cache=True, nogil=True)
 def _half_way_error(values: Array, cells: int, middle: Array) -> float:
-    """The greatest error half-way between rows of values, where the truth `middle` is probable."""
+    """The greatest error half-way between rows of values, where the truth `middle` is probable.
+
+    Infinite where it is not finite.
+    """
     worst = 0.0
     for i in range(cells):
         for s in range(middle.shape[1]):
-            if middle[i, s] > _PROBABLE:
+            if not middle[i, s] <= _PROBABLE:
                 error = abs(0.5 * (values[i, s] + values[i + 1, s]) - middle[i, s])
-                if not error <= worst:
-                    worst = error
+                if math.isnan(error):
+                    return math.inf
+                worst = max(worst, error)
     return worst
 
 
