@@ -417,7 +417,7 @@ def index(value: Any) -> Any:
 
 def _run(array: Any, index: tuple[Any, ...]) -> Any:
     if len(index) < array.ndim:
-        return array[index]
+        return array[index][:LANES]
     return array[index[:-1]][index[-1] : index[-1] + LANES]
 
 
