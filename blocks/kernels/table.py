@@ -33,6 +33,7 @@ from blocks.kernels.unrolled import (
 
 Array = np.ndarray[Any, Any]
 
+_TILE = 480  # inputs of a rising network that pass through all layers together
 _FEWEST = 128  # cells of the first attempt
 _PROBABLE = math.log(1e-6)  # errors of what is less probable do not count
 
@@ -234,6 +235,7 @@ class Rising(NamedTuple):
     at_left: Array
     changes: Array
     rest: Network
+    hidden: Array
 
     @classmethod
     def of(cls, layers: Sequence[tuple[Array, Array]], normalise: bool = True) -> Rising:
@@ -253,13 +255,16 @@ class Rising(NamedTuple):
         order = np.argsort(knots)
         changes = (lines * np.sign(slope)[:, None, None])[~flat][order]
         rest = Network.of(layers[2:], [RELU] * (len(layers) - 3) + [LINEAR], normalise)
-        return cls(knots[order], at_left, changes, rest)
+        hidden = np.empty((_TILE, at_left.shape[1]), np.float32)
+        return cls(knots[order], at_left, changes, rest, hidden)
 
     def __call__(self, inputs: Array, outputs: Array) -> None:
         """Write the outputs (count, n_out) of inputs (count, 1)."""
-        hidden = np.empty((len(inputs), self.at_left.shape[1]), np.float32)
-        _second_layer(self.knots, self.at_left, self.changes, inputs, hidden)
-        self.rest(hidden, outputs)
+        for at in range(0, len(inputs), _TILE):
+            part = inputs[at : at + _TILE]
+            hidden = self.hidden[: len(part)]
+            _second_layer(self.knots, self.at_left, self.changes, part, hidden)
+            self.rest(hidden, outputs[at : at + _TILE])
 
 
 class Table(NamedTuple):
