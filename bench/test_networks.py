@@ -114,7 +114,7 @@ def ratio(rounds: list[Round], slow: str, fast: str) -> float:
     return statistics.median(found[slow] / found[fast] for found in rounds)
 
 
-class GainNetwork(nn.Module):  # type: ignore[misc]
+class GainNetwork(nn.Module):
     """The same layers in torch, for one step; sequence and batch as torch's GRU wants them."""
 
     def __init__(self, m: int, n: int) -> None:

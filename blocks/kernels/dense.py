@@ -81,7 +81,7 @@ def _panel(blocks: int, ways: int, together: int) -> Any:
             )
 
         bias = [lanes(weights, first + LANES * b) for b in range(blocks)]
-        zero = [value - value for value in bias]
+        zero = [where(value < value, value, 0.0) for value in bias]
         parts = tuple(
             tuple(tuple(zero if way else bias) for _ in range(together)) for way in range(ways)
         )
@@ -207,7 +207,9 @@ class Network(NamedTuple):
         normalise  whether outputs are made log-probabilities (log_softmax)
         """
         sizes = [layers[0][0].shape[1], *(weight.shape[0] for weight, _ in layers)]
-        for k, ((weight, bias), (n_in, n_out)) in enumerate(zip(layers, pairwise(sizes))):  # noqa: B905
+        for k, ((weight, bias), (n_in, n_out)) in enumerate(
+            zip(layers, pairwise(sizes), strict=True)
+        ):
             if weight.shape != (n_out, n_in) or bias.shape != (n_out,):
                 raise ValueError(
                     f"layer {k}: weight {weight.shape} and bias {bias.shape}, "

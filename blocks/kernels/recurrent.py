@@ -2,8 +2,9 @@
 
 Units stand in vectors of LANES. The numbers of a vector of units lie together: the biases of its
 gates, then the weights of all gates for each input, then those for each unit of the old state. As
-everywhere in these kernels, whole vectors are written: of padded(n_hidden) columns those after
-n_hidden hold nothing, but have to be there, and to be finite where they are read.
+everywhere in these kernels, whole vectors are read and written: of padded(n_hidden) columns those
+after n_hidden have to be there, and mean nothing. Let those of a first state be 0, or they decay
+until they are denormal, which is slow.
 """
 
 from __future__ import annotations

@@ -242,6 +242,8 @@ class Rising(NamedTuple):
         """From (weight, bias) of three layers or more, as torch's Linear holds them."""
         if len(layers) < 3 or layers[0][0].shape[1] != 1:
             raise ValueError("a rising network has one input and at least three layers")
+        if not all(np.isfinite(part).all() for layer in layers for part in layer):
+            raise ValueError("a rising network has weights that are finite; retrain it")
         (slope, constant), (weight, bias) = layers[0], layers[1]
         slope, constant = slope[:, 0].astype(np.float64), constant.astype(np.float64)
         lines = (
@@ -304,7 +306,7 @@ class Table(NamedTuple):
             raise ValueError(f"a table of at most {most} cells; at least {_FEWEST} are due")
         most = _FEWEST << int(math.log2(most // _FEWEST))
         values = aligned(most + 2, padded(n_states))
-        cells, found = _FEWEST, np.empty((most, n_states), np.float32)
+        cells, found = _FEWEST, np.empty((most + 1, n_states), np.float32)
         function(_points(low, high, cells + 1, 0.0), found[: cells + 1])
         values[: cells + 1, :n_states] = found[: cells + 1]
         while True:

@@ -76,6 +76,14 @@ def test_relu_hides_no_nan():
     np.testing.assert_array_equal(found[1], np.where(weight[:, 0] > 0, 0.0, math.inf))
 
 
+@pytest.mark.parametrize("rows", [1, 6])
+def test_a_bias_of_minus_infinity_rules_an_output_out(rows):
+    weights, _ = dense.join([dense.pack(np.ones((2, 9)), np.array([-math.inf, 1.0]))])
+    y = np.empty((rows, 8), np.float32)
+    dense.layer(weights, 0, 9, 2, LINEAR, np.ones((rows, 9), np.float32), 0, y, 0)
+    np.testing.assert_array_equal(y[:, :2], np.tile([-math.inf, 10.0], (rows, 1)))
+
+
 def test_weights_begin_with_a_cache_line():
     weights, _ = dense.join([np.ones(3, np.float32), np.ones(50, np.float32)])
     assert weights.ctypes.data % 64 == 0

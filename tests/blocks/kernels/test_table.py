@@ -122,6 +122,16 @@ def test_a_kink_errs_nowhere_more_than_the_table_says_and_points_double_until_it
     assert counts[-1] == 1024
 
 
+def test_a_table_may_have_the_fewest_cells_only():
+    def square(inputs, outputs):
+        outputs[:] = -(inputs**2)
+
+    table = Table.of(square, 1, 0.0, 1.0, error=1e-9, most=200)
+    assert len(table.values) == 128 + 2
+    # half-way a parabola is h^2 / 4 off its chord
+    assert table.error == pytest.approx(2.0 / (4 * 128**2), rel=0.02)
+
+
 def test_errors_of_what_is_improbable_do_not_count():
     def steep(inputs, outputs):
         outputs[:] = -20.0 - np.abs(100.0 * inputs - 33.0)
@@ -165,3 +175,6 @@ def test_tables_and_networks_that_cannot_be_are_refused():
     layers = [(np.ones((4, 2)), np.ones(4)), (np.ones((4, 4)), np.ones(4))]
     with pytest.raises(ValueError, match="one input and at least three layers"):
         Rising.of(layers)
+    layers = [(np.ones((4, 1)), np.ones(4)), (np.ones((4, 4)), np.full(4, math.nan))]
+    with pytest.raises(ValueError, match="weights that are finite"):
+        Rising.of([*layers, layers[1]])
