@@ -219,7 +219,7 @@ def test_gain_network_of_kalmannet(once, add):
     ours = middle(rounds, "ours")
     what = "KalmanNet's gain network (#2, 3x3, 23,928 weights), batch 1, within a frame"
     peers = {
-        "inference": "torch inference_mode, a step per call",
+        "inference": "torch inference_mode, a step per call; processor time, as in all these rows",
         "torch": "torch eager, a step per call",
         "numpy": "numpy float32, a step per call",
     }

@@ -146,9 +146,31 @@ def layer(
 
 
 @njit(cache=True, nogil=True)
+def _through(
+    weights: Array, sizes: Array, kinds: Array, normalise: bool, inputs: Array, begin: int,
+    count: int, scratch: Array,
+) -> int:  # fmt: skip
+    """Pass `count` inputs from `begin` on through all layers; returns which scratch they end in."""
+    # whole groups, so that no result depends on how many inputs come at once
+    rows = (count + _TOGETHER - 1) // _TOGETHER * _TOGETHER
+    for row in range(count):
+        for j in range(sizes[0]):
+            scratch[0, row, j] = inputs[begin + row, j]
+    first = 0
+    for k in range(kinds.size):
+        x, y = scratch[k % 2, :rows], scratch[(k + 1) % 2, :rows]
+        layer(weights, first, sizes[k], sizes[k + 1], kinds[k], x, 0, y, 0)
+        first += (sizes[k] + 1) * padded(sizes[k + 1])
+    end: int = kinds.size % 2
+    if normalise:
+        log_softmax(scratch[end, :count], 0, sizes[-1])
+    return end
+
+
+@njit(cache=True, nogil=True)
 def chain(
-    weights: Array, sizes: Array, kinds: Array, normalise: bool,
-    inputs: Array, scratch: Array, outputs: Array,
+    weights: Array, sizes: Array, kinds: Array, normalise: bool, scratch: Array,
+    inputs: Array, outputs: Array,
 ) -> None:  # fmt: skip
     """Pass inputs through layers that follow one another.
 
@@ -156,30 +178,39 @@ def chain(
     sizes      (n_layers + 1,)  numbers of inputs of each layer, and of outputs of the last
     kinds      (n_layers,)      activations
     normalise                   whether log_softmax follows
-    inputs     (count, n_in)
     scratch    (2, tile, width)  tile a multiple of six, width >= padded(size) for each size
+    inputs     (count, n_in)
     outputs    (count, n_out)   written
     """
     tile = scratch.shape[1]
-    n_layers, n_in, n_out = kinds.size, sizes[0], sizes[-1]
     for begin in range(0, inputs.shape[0], tile):
         count = min(tile, inputs.shape[0] - begin)
-        # whole groups, so that no result depends on how many inputs come at once
-        rows = (count + _TOGETHER - 1) // _TOGETHER * _TOGETHER
-        x, y = scratch[0, :rows], scratch[1, :rows]
+        end = _through(weights, sizes, kinds, normalise, inputs, begin, count, scratch)
         for row in range(count):
-            for j in range(n_in):
-                x[row, j] = inputs[begin + row, j]
-        first = 0
-        for k in range(n_layers):
-            layer(weights, first, sizes[k], sizes[k + 1], kinds[k], x, 0, y, 0)
-            first += (sizes[k] + 1) * padded(sizes[k + 1])
-            x, y = y, x
-        if normalise:
-            log_softmax(x, 0, n_out)
-        for row in range(count):
-            for j in range(n_out):
-                outputs[begin + row, j] = x[row, j]
+            for j in range(outputs.shape[1]):
+                outputs[begin + row, j] = scratch[end, row, j]
+
+
+@njit(cache=True, nogil=True)
+def chain_lanes(
+    weights: Array, sizes: Array, kinds: Array, normalise: bool, scratch: Array,
+    inputs: Array, metrics: Array,
+) -> None:  # fmt: skip
+    """Pass inputs of 2 LANES sequences side by side through layers; write the outputs' negatives.
+
+    inputs   (time, 2, LANES, n_in)   C-contiguous; the rest as in `chain`
+    metrics  (time, n_out, 2, LANES)  written
+    """
+    rows = inputs.reshape(-1, inputs.shape[3])
+    tile = scratch.shape[1] // LANES * LANES
+    for begin in range(0, rows.shape[0], tile):
+        count = min(tile, rows.shape[0] - begin)
+        end = _through(weights, sizes, kinds, normalise, rows, begin, count, scratch)
+        for row in range(0, count, LANES):
+            t, half = divmod((begin + row) // LANES, 2)
+            for s in range(metrics.shape[1]):
+                for lane in range(LANES):
+                    metrics[t, s, half, lane] = -scratch[end, row + lane, s]
 
 
 class Network(NamedTuple):
@@ -225,10 +256,26 @@ class Network(NamedTuple):
 
     def __call__(self, inputs: Array, outputs: Array) -> None:
         """Write the outputs (count, n_out) of inputs (count, n_in)."""
-        for name, array, size in (
-            ("inputs", inputs, self.sizes[0]),
-            ("outputs", outputs, self.sizes[-1]),
-        ):
-            if array.shape != (len(inputs), size):
-                raise ValueError(f"{name} are {array.shape}, expected ({len(inputs)}, {size})")
-        chain(self.weights, self.sizes, self.kinds, self.normalise, inputs, self.scratch, outputs)
+        count = len(inputs)
+        n_in, n_out = self.sizes[0], self.sizes[-1]
+        if inputs.shape != (count, n_in) or outputs.shape != (count, n_out):
+            raise ValueError(
+                f"inputs are {inputs.shape} and outputs {outputs.shape}, "
+                f"expected ({count}, {n_in}) and ({count}, {n_out})"
+            )
+        chain(*self, inputs, outputs)
+
+    def metrics(self, inputs: Array, metrics: Array) -> None:
+        """Write the negative outputs of 2 LANES sequences side by side.
+
+        inputs   (time, 2, LANES, n_in)   float32
+        metrics  (time, n_out, 2, LANES)  written: float32
+        """
+        time = len(inputs)
+        n_in, n_out = self.sizes[0], self.sizes[-1]
+        if inputs.shape != (time, 2, LANES, n_in) or metrics.shape != (time, n_out, 2, LANES):
+            raise ValueError(
+                f"inputs are {inputs.shape} and metrics {metrics.shape}, "
+                f"expected ({time}, 2, {LANES}, {n_in}) and ({time}, {n_out}, 2, {LANES})"
+            )
+        chain_lanes(*self, inputs, metrics)

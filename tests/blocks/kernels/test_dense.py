@@ -67,6 +67,17 @@ def test_no_bit_depends_on_how_many_inputs_come_at_once():
     np.testing.assert_array_equal(cut, whole)
 
 
+@pytest.mark.parametrize("n_states", [2, 16])
+def test_metrics_of_sequences_in_lanes_are_the_negative_outputs(n_states):
+    network = dense.Network.of(random_layers(2, 20, n_states), normalise=True)
+    inputs = np.random.default_rng(5).standard_normal((9, 2, 8, 2)).astype(np.float32)
+    rows = np.empty((9 * 16, n_states), np.float32)
+    metrics = np.empty((9, n_states, 2, 8), np.float32)
+    network(inputs.reshape(-1, 2), rows)
+    network.metrics(inputs, metrics)
+    np.testing.assert_array_equal(-metrics.transpose(0, 2, 3, 1).reshape(-1, n_states), rows)
+
+
 def test_relu_hides_no_nan():
     [(weight, bias)] = random_layers(2, 3)
     found = np.empty((2, 3), np.float32)
@@ -97,5 +108,7 @@ def test_layers_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="1 activations for 2 layers"):
         dense.Network.of([first, second], [RELU])
     network = dense.Network.of([first, second])
-    with pytest.raises(ValueError, match=r"outputs are \(5, 4\), expected \(5, 3\)"):
+    with pytest.raises(ValueError, match=r"outputs \(5, 4\), expected \(5, 1\) and \(5, 3\)"):
         network(np.zeros((5, 1), np.float32), np.zeros((5, 4), np.float32))
+    with pytest.raises(ValueError, match=r"metrics \(5, 4, 2, 8\), expected \(5, 2, 8, 1\) and"):
+        network.metrics(np.zeros((5, 2, 8, 1), np.float32), np.zeros((5, 4, 2, 8), np.float32))
