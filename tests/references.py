@@ -293,3 +293,20 @@ def derivative(function, at, step=1e-5):
         for axis in np.eye(len(at))
     ]
     return np.stack(columns, axis=-1)
+
+
+# --- Networks -------------------------------------------------------------------------------------
+
+
+def network(layers, kinds, inputs):
+    """Dense layers, (weight, bias) each, in float64; kinds as in blocks/kernels/activations.py."""
+    functions = (
+        lambda x: x,
+        lambda x: np.maximum(x, 0.0),
+        lambda x: 1.0 / (1.0 + np.exp(-x)),
+        np.tanh,
+    )
+    x = np.asarray(inputs, np.float64)
+    for (weight, bias), kind in zip(layers, kinds, strict=True):
+        x = functions[kind](x @ np.asarray(weight, np.float64).T + bias)
+    return x

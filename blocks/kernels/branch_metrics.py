@@ -46,7 +46,7 @@ def look_up(indices: Array, alphabet: Array, symbols: Array) -> None:
 def values_in_lanes(tile: Any, step: Any, parts: Any) -> Any:
     """What a tile of sequences has at one step: for each part its two vectors. In unrolled code."""
     return tuple(
-        tuple(unrolled.load(tile, (step * len(parts) + part) * WIDTH + at) for at in HALVES)
+        tuple(unrolled.lanes(tile, (step * len(parts) + part) * WIDTH + at) for at in HALVES)
         for part in range(len(parts))
     )
 
@@ -61,7 +61,7 @@ def in_lanes(
     slopes, offsets, row, width   of trellis.Metrics, flat
     """
     if not values:
-        return tuple(unrolled.load(tile, (step * width + branch) * WIDTH + at) for at in HALVES)
+        return tuple(unrolled.lanes(tile, (step * width + branch) * WIDTH + at) for at in HALVES)
     offset = offsets[row * width + branch]
     slope = tuple(
         slopes[(row * len(values) + part) * width + branch] for part in range(len(values))
@@ -85,7 +85,7 @@ def write(
     for k in range(len(order) * len(block)):
         metrics = in_lanes(tile, step, values, slopes, offsets, row, width, branch + k)
         for at, metric in zip(HALVES, metrics, strict=True):
-            unrolled.store(room, metric, (branch + k) * WIDTH + at)
+            unrolled.put_lanes(room, metric, (branch + k) * WIDTH + at)
 
 
 @njit(cache=True, nogil=True)

@@ -166,7 +166,7 @@ def _forward_some(
     values = branch_metrics.values_in_lanes(tile, step, parts)
     for k in range(len(block)):
         past = [
-            [unrolled.load(messages, here + (older * d + base + k) * WIDTH + at) for at in HALVES]
+            [unrolled.lanes(messages, here + (older * d + base + k) * WIDTH + at) for at in HALVES]
             for d in range(symbols)
         ]
         for newest in range(symbols):
@@ -181,7 +181,7 @@ def _forward_some(
                 value = metrics[0][half] + past[0][half]
                 for d in range(1, symbols):
                     value = _least(metrics[d][half] + past[d][half], value)
-                unrolled.store(messages, value, there + s * WIDTH + at)
+                unrolled.put_lanes(messages, value, there + s * WIDTH + at)
 
 
 @unrolled.unrolled
@@ -195,7 +195,7 @@ def _backward_some(
     for k in range(len(block)):
         s = (base + k) * symbols
         after = [
-            [unrolled.load(messages, here + (s + newest) * WIDTH + at) for at in HALVES]
+            [unrolled.lanes(messages, here + (s + newest) * WIDTH + at) for at in HALVES]
             for newest in range(symbols)
         ]
         for d in range(symbols):
@@ -209,7 +209,7 @@ def _backward_some(
                 value = metrics[0][half] + after[0][half]
                 for newest in range(1, symbols):
                     value = _least(metrics[newest][half] + after[newest][half], value)
-                unrolled.store(messages, value, there + (older * d + base + k) * WIDTH + at)
+                unrolled.put_lanes(messages, value, there + (older * d + base + k) * WIDTH + at)
 
 
 def _least(a: Any, b: Any) -> Any:
@@ -225,26 +225,26 @@ def _costs_of_some(
     symbols = len(order)
     for newest in range(symbols):
         for at in HALVES:
-            least = unrolled.load(costs, newest * WIDTH + at)
+            least = unrolled.lanes(costs, newest * WIDTH + at)
             for k in range(len(block)):
                 place = ((base + k) * symbols + newest) * WIDTH + at
-                cost = unrolled.load(forwards, forward + place)
-                cost = cost + unrolled.load(backwards, backward + place)
+                cost = unrolled.lanes(forwards, forward + place)
+                cost = cost + unrolled.lanes(backwards, backward + place)
                 least = unrolled.where(cost < least, cost, least)
-            unrolled.store(costs, least, newest * WIDTH + at)
+            unrolled.put_lanes(costs, least, newest * WIDTH + at)
 
 
 @unrolled.unrolled
 def _costs_out(costs: Any, least: Any, symbols: Any, to: Any, order: Any) -> None:
     """Write the costs of the newest symbol less the least of them, and that to `least` (WIDTH,)."""
     for at in HALVES:
-        rows = [unrolled.load(costs, k * WIDTH + at) for k in range(len(order))]
+        rows = [unrolled.lanes(costs, k * WIDTH + at) for k in range(len(order))]
         lowest = rows[0]
         for row in rows[1:]:
             lowest = _least(row, lowest)
-        unrolled.store(least, lowest, at)
+        unrolled.put_lanes(least, lowest, at)
         for k, row in enumerate(rows):
-            unrolled.store(symbols, row - lowest, (to * len(order) + k) * WIDTH + at)
+            unrolled.put_lanes(symbols, row - lowest, (to * len(order) + k) * WIDTH + at)
 
 
 @unrolled.unrolled
@@ -254,15 +254,15 @@ def _weights_of_some(
 ) -> None:  # fmt: skip
     """Write exp(least - cost) of some states, and add them to `total` (WIDTH,)."""
     for at in HALVES:
-        lowest, sum_ = unrolled.load(least, at), unrolled.load(total, at)
+        lowest, sum_ = unrolled.lanes(least, at), unrolled.lanes(total, at)
         for k in range(len(block) * len(order)):
             place = (base * len(order) + k) * WIDTH + at
-            cost = unrolled.load(forwards, forward + place)
-            cost = cost + unrolled.load(backwards, backward + place)
+            cost = unrolled.lanes(forwards, forward + place)
+            cost = cost + unrolled.lanes(backwards, backward + place)
             weight = unrolled.exp(lowest - cost)
-            unrolled.store(weights, weight, place)
+            unrolled.put_lanes(weights, weight, place)
             sum_ = sum_ + weight
-        unrolled.store(total, sum_, at)
+        unrolled.put_lanes(total, sum_, at)
 
 
 @unrolled.unrolled
@@ -271,12 +271,12 @@ def _shares_of_some(
 ) -> None:
     """Write weight / total of some states as their posterior."""
     for at in HALVES:
-        sum_ = unrolled.load(total, at)
+        sum_ = unrolled.lanes(total, at)
         for k in range(len(block) * len(order)):
             place = (base * len(order) + k) * WIDTH + at
-            weight = unrolled.load(weights, place)
+            weight = unrolled.lanes(weights, place)
             share = unrolled.where(weight > _VANISHES, weight / sum_, 0.0)
-            unrolled.store(posterior, share, to + place)
+            unrolled.put_lanes(posterior, share, to + place)
 
 
 class Scratch(NamedTuple):

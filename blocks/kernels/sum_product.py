@@ -185,9 +185,9 @@ def _factors_of_some(
     for k in range(len(order) * len(block)):
         for at in HALVES:
             place = (branch + k) * WIDTH + at
-            exponent = unrolled.load(least, at) - unrolled.load(metrics, place)
+            exponent = unrolled.lanes(least, at) - unrolled.lanes(metrics, place)
             factor = unrolled.exp(exponent)
-            unrolled.store(factors, _most(factor, floor), to + place)
+            unrolled.put_lanes(factors, _most(factor, floor), to + place)
 
 
 @unrolled.unrolled
@@ -201,21 +201,21 @@ def _forward_some(
     """
     symbols = len(order)
     for at in HALVES:
-        largest = unrolled.load(most, at)
+        largest = unrolled.lanes(most, at)
         for k in range(len(block)):
             past = [
-                unrolled.load(messages, here + (older * d + base + k) * WIDTH + at)
+                unrolled.lanes(messages, here + (older * d + base + k) * WIDTH + at)
                 for d in range(symbols)
             ]
             for newest in range(symbols):
                 s = (base + k) * symbols + newest
-                value = unrolled.load(factors, of_step + s * WIDTH + at) * past[0]
+                value = unrolled.lanes(factors, of_step + s * WIDTH + at) * past[0]
                 for d in range(1, symbols):
-                    factor = unrolled.load(factors, of_step + (s + stride * d) * WIDTH + at)
+                    factor = unrolled.lanes(factors, of_step + (s + stride * d) * WIDTH + at)
                     value = unrolled.fma(factor, past[d], value)
-                unrolled.store(messages, value, there + s * WIDTH + at)
+                unrolled.put_lanes(messages, value, there + s * WIDTH + at)
                 largest = _most(value, largest)
-        unrolled.store(most, largest, at)
+        unrolled.put_lanes(most, largest, at)
 
 
 @unrolled.unrolled
@@ -226,33 +226,33 @@ def _backward_some(
     """`backward_step` for `len(block)` states and their likes, unscaled; `most` as above."""
     symbols = len(order)
     for at in HALVES:
-        largest = unrolled.load(most, at)
+        largest = unrolled.lanes(most, at)
         for k in range(len(block)):
             s = (base + k) * symbols
             after = [
-                unrolled.load(messages, here + (s + newest) * WIDTH + at)
+                unrolled.lanes(messages, here + (s + newest) * WIDTH + at)
                 for newest in range(symbols)
             ]
             for d in range(symbols):
                 place = of_step + (s + stride * d) * WIDTH + at
-                value = unrolled.load(factors, place) * after[0]
+                value = unrolled.lanes(factors, place) * after[0]
                 for newest in range(1, symbols):
-                    factor = unrolled.load(factors, place + newest * WIDTH)
+                    factor = unrolled.lanes(factors, place + newest * WIDTH)
                     value = unrolled.fma(factor, after[newest], value)
-                unrolled.store(messages, value, there + (older * d + base + k) * WIDTH + at)
+                unrolled.put_lanes(messages, value, there + (older * d + base + k) * WIDTH + at)
                 largest = _most(value, largest)
-        unrolled.store(most, largest, at)
+        unrolled.put_lanes(most, largest, at)
 
 
 @unrolled.unrolled
 def _scale_some(messages: Any, place: Any, most: Any, floor: Any, order: Any, block: Any) -> None:
     """`scale` for some states, from a place on."""
     for at in HALVES:
-        over = 1.0 / unrolled.load(most, at)
+        over = 1.0 / unrolled.lanes(most, at)
         for k in range(len(order) * len(block)):
-            row = unrolled.load(messages, place + k * WIDTH + at) * over
+            row = unrolled.lanes(messages, place + k * WIDTH + at) * over
             row = unrolled.where(row > 0.0, _most(row, floor), row)
-            unrolled.store(messages, row, place + k * WIDTH + at)
+            unrolled.put_lanes(messages, row, place + k * WIDTH + at)
 
 
 @unrolled.unrolled
@@ -263,26 +263,26 @@ def _marginals_of_some(
     """Add forward times backward message of some states to `marginals` (order, WIDTH)."""
     for newest in range(len(order)):
         for at in HALVES:
-            sum_ = unrolled.load(marginals, newest * WIDTH + at)
+            sum_ = unrolled.lanes(marginals, newest * WIDTH + at)
             for k in range(len(block)):
                 place = ((base + k) * len(order) + newest) * WIDTH + at
-                before = unrolled.load(forwards, forward + place)
-                sum_ = unrolled.fma(before, unrolled.load(backwards, backward + place), sum_)
-            unrolled.store(marginals, sum_, newest * WIDTH + at)
+                before = unrolled.lanes(forwards, forward + place)
+                sum_ = unrolled.fma(before, unrolled.lanes(backwards, backward + place), sum_)
+            unrolled.put_lanes(marginals, sum_, newest * WIDTH + at)
 
 
 @unrolled.unrolled
 def _marginals_out(marginals: Any, over: Any, symbols: Any, to: Any, order: Any) -> None:
     """Write marginals that sum to one, and what they were multiplied by to `over` (WIDTH,)."""
     for at in HALVES:
-        rows = [unrolled.load(marginals, k * WIDTH + at) for k in range(len(order))]
+        rows = [unrolled.lanes(marginals, k * WIDTH + at) for k in range(len(order))]
         total = rows[0]
         for row in rows[1:]:
             total = total + row
         factor = 1.0 / total
-        unrolled.store(over, factor, at)
+        unrolled.put_lanes(over, factor, at)
         for k, row in enumerate(rows):
-            unrolled.store(symbols, row * factor, (to * len(order) + k) * WIDTH + at)
+            unrolled.put_lanes(symbols, row * factor, (to * len(order) + k) * WIDTH + at)
 
 
 @unrolled.unrolled
@@ -292,12 +292,12 @@ def _posteriors_of_some(
 ) -> None:  # fmt: skip
     """Write the posterior of some states, from place `to` on."""
     for at in HALVES:
-        factor = unrolled.load(over, at)
+        factor = unrolled.lanes(over, at)
         for k in range(len(order) * len(block)):
             place = (base * len(order) + k) * WIDTH + at
-            before = unrolled.load(forwards, forward + place)
-            value = before * unrolled.load(backwards, backward + place) * factor
-            unrolled.store(states, unrolled.where(value > _VANISHES, value, 0.0), to + place)
+            before = unrolled.lanes(forwards, forward + place)
+            value = before * unrolled.lanes(backwards, backward + place) * factor
+            unrolled.put_lanes(states, unrolled.where(value > _VANISHES, value, 0.0), to + place)
 
 
 def _most(a: Any, b: Any) -> Any:

@@ -32,16 +32,16 @@ def empty(count: int, dtype: Any) -> Array:
 
 @unrolled.unrolled
 def _rows_to_columns(flat: Any, starts: tuple[Any, ...], n: Any, tile: Any, place: Any) -> None:
-    rows = tuple(unrolled.load(flat, start + n) for start in starts)
+    rows = tuple(unrolled.lanes(flat, start + n) for start in starts)
     for k, column in enumerate(unrolled.transposed(rows)):
-        unrolled.store(tile, column, place + k * WIDTH)
+        unrolled.put_lanes(tile, column, place + k * WIDTH)
 
 
 @unrolled.unrolled
 def _columns_to_rows(tile: Any, place: Any, flat: Any, starts: tuple[Any, ...], n: Any) -> None:
-    columns = tuple(unrolled.load(tile, place + k * WIDTH) for k in range(LANES))
+    columns = tuple(unrolled.lanes(tile, place + k * WIDTH) for k in range(LANES))
     for start, row in zip(starts, unrolled.transposed(columns), strict=True):
-        unrolled.store(flat, row, start + n)
+        unrolled.put_lanes(flat, row, start + n)
 
 
 @njit(cache=True, nogil=True)
@@ -105,21 +105,21 @@ def empty_out(tile: Array, count: int, out: Array) -> None:
 def _lower(rows: Any, place: Any, least: Any, some: Any) -> None:
     """Replace `least` (WIDTH,) by what is less in `len(some)` rows of a tile."""
     for at in HALVES:
-        found = unrolled.load(least, at)
+        found = unrolled.lanes(least, at)
         for k in range(len(some)):
-            row = unrolled.load(rows, place + k * WIDTH + at)
+            row = unrolled.lanes(rows, place + k * WIDTH + at)
             found = unrolled.where(row < found, row, found)
-        unrolled.store(least, found, at)
+        unrolled.put_lanes(least, found, at)
 
 
 @unrolled.unrolled
 def _take_off(rows: Any, place: Any, least: Any, some: Any) -> None:
     """Subtract `least` (WIDTH,) from `len(some)` rows of a tile."""
     for at in HALVES:
-        found = unrolled.load(least, at)
+        found = unrolled.lanes(least, at)
         for k in range(len(some)):
-            row = unrolled.load(rows, place + k * WIDTH + at)
-            unrolled.store(rows, row - found, place + k * WIDTH + at)
+            row = unrolled.lanes(rows, place + k * WIDTH + at)
+            unrolled.put_lanes(rows, row - found, place + k * WIDTH + at)
 
 
 @njit(cache=True, nogil=True)

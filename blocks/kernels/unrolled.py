@@ -10,9 +10,10 @@ Arguments are floats, integers used as indices, nested tuples of floats, and arr
 results, but for arrays. Only + - * / and the functions below are known, and items of arrays; there
 is no branch on a value. A product with the constant 0 is 0, whatever the other factor.
 
-With `lanes` the last axis of an array, of length LANES, is loaded as one vector of a SIMD
-register, and the same arithmetic works on LANES independent problems at a time; `load` does so from
-any place of a flat array. Indices can be added and multiplied. Vectors of int32 know | & << >>.
+With `lanes` LANES numbers along the last axis of an array are loaded as one vector of a SIMD
+register, and the same arithmetic works on LANES independent problems at a time. Indices can be
+added and multiplied: of a flat array, with sums and products of constants as places, the offsets of
+all vectors of a step are known while compiling. Vectors of int32 know | & << >>.
 
 Under NUMBA_DISABLE_JIT=1 `unrolled` returns the function as it is.
 """
@@ -205,8 +206,7 @@ class _TracedArray:
 
     def _pointer(self, index: Any) -> Any:
         index = index if isinstance(index, tuple) else (index,)
-        places = [self.context.get_constant(types.intp, i) if isinstance(i, int) else i.value
-                  for i in index]  # fmt: skip
+        places = [_whole(i) for i in index]
         array = make_array(self.type)(self.context, self.builder, self.value)
         return cgutils.get_item_pointer(
             self.context, self.builder, self.type, array, places, wraparound=False,
@@ -226,7 +226,7 @@ class _TracedArray:
 
     def _lanes_pointer(self, index: tuple[Any, ...]) -> tuple[Any, int]:
         number = Traced(self.type.dtype, LANES, self.builder)
-        pointer = self._pointer(index)
+        pointer = self._pointer(index if len(index) == self.type.ndim else (*index, 0))
         bits = self.type.dtype.bitwidth // 8
         return self.builder.bitcast(pointer, number._ir_type(LANES).as_pointer()), bits
 
@@ -257,18 +257,22 @@ class _Index:
     def _with(self, name: str, other: Any) -> _Index:
         if self.builder is None:
             return self
-        value = other.value if isinstance(other, _Index) else ir.Constant(self.value.type, other)
-        return _Index(self.builder, getattr(self.builder, name)(self.value, value, flags=("nsw",)))
+        value = getattr(self.builder, name)(self.value, _whole(other), flags=("nsw",))
+        return _Index(self.builder, value)
 
     def __add__(self, other: Any) -> _Index:
         return self._with("add", other)
 
-    __radd__ = __add__
-
     def __mul__(self, other: Any) -> _Index:
         return self._with("mul", other)
 
+    __radd__ = __add__
     __rmul__ = __mul__
+
+
+def _whole(number: Any) -> Any:
+    """The machine value of an index."""
+    return ir.Constant(ir.IntType(64), number) if isinstance(number, int) else number.value
 
 
 def sqrt(value: Any) -> Any:
@@ -384,35 +388,115 @@ def is_nan(value: Any) -> Any:
 
 
 def lanes(array: Any, *index: Any) -> Any:
-    """array[index + (0,)] ... array[index + (LANES - 1,)] as one vector."""
-    return array.lanes((*index, 0)) if isinstance(array, _TracedArray) else array[index].copy()
+    """LANES numbers along the last axis as one vector: from its begin, or from a whole index on."""
+    return array.lanes(index) if isinstance(array, _TracedArray) else _run(array, index).copy()
 
 
 def put_lanes(array: Any, value: Any, *index: Any) -> None:
-    """Store a vector along the last axis of an array."""
+    """Store a vector along the last axis: from its begin, or from a whole index on."""
     if isinstance(array, _TracedArray):
-        array.put_lanes(value, (*index, 0))
+        array.put_lanes(value, index)
     else:
-        array[index] = value
+        _run(array, index)[:] = value
 
 
-def load(array: Any, place: Any) -> Any:
-    """array[place] ... array[place + LANES - 1] of a flat array as one vector.
+def shuffle(a: Any, b: Any, picks: tuple[int, ...]) -> Any:
+    """The vector of these entries of vectors a and b of one length, those of b numbered on."""
+    if not isinstance(a, Traced):
+        return np.concatenate((a, b))[list(picks)]
+    if a.builder is None:
+        return a._new(len(picks))
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), len(picks)), list(picks))
+    return a._new(len(picks), a.builder.shuffle_vector(a.value, b.value, mask))
 
-    With sums and products of constants as places the offsets of all vectors of a step are known
-    while compiling, which no array of more axes gives.
+
+def fold(vector: Any, operation: Callable[[Any, Any], Any]) -> Any:
+    """One number of the LANES of a vector: the operation on its halves, until one is left."""
+    size = LANES
+    while size > 1:
+        low, high = tuple(range(size // 2)), tuple(range(size // 2, size))
+        vector = operation(shuffle(vector, vector, low), shuffle(vector, vector, high))
+        size //= 2
+    return item(vector, 0)
+
+
+def item(vector: Any, i: int) -> Any:
+    """Entry i of a vector."""
+    if not isinstance(vector, Traced):
+        return vector[i]
+    if vector.builder is None:
+        return vector._new(0)
+    place = ir.Constant(ir.IntType(32), i)
+    return vector._new(0, vector.builder.extract_element(vector.value, place))
+
+
+def floor(value: Any) -> Any:
+    """The greatest whole number that is not above a number."""
+    return value._intrinsic("floor") if isinstance(value, Traced) else np.floor(value)
+
+
+def index(value: Any) -> Any:
+    """A whole number >= 0 as an index."""
+    if not isinstance(value, Traced):
+        return int(value)
+    if value.builder is None:
+        return _Index()
+    return _Index(value.builder, value.builder.fptosi(value.value, ir.IntType(64)))
+
+
+def _run(array: Any, index: tuple[Any, ...]) -> Any:
+    if len(index) < array.ndim:
+        return array[index][:LANES]
+    return array[index[:-1]][index[-1] : index[-1] + LANES]
+
+
+def repeat(count: Any, step: Callable[[Any, Any], Any], start: Any) -> Any:
+    """A loop of the compiled code: start = step(i, start) for i = 0 ... count - 1.
+
+    What it carries is a number, or nested tuples of numbers; step keeps their types.
     """
-    if isinstance(array, _TracedArray):
-        return array.lanes((place,))
-    return array[place : place + LANES].copy()
+    if not isinstance(count, _Index):
+        for i in range(count):
+            start = step(i, start)
+        return start
+    carried = _flat(start)
+    builder = count.builder
+    if builder is None:
+        step(_Index(), start)
+        return start
+    entry = builder.block
+    head, body, after = (builder.append_basic_block(name) for name in ("head", "body", "after"))
+    builder.branch(head)
+    builder.position_at_end(head)
+    i = builder.phi(count.value.type)
+    i.add_incoming(ir.Constant(i.type, 0), entry)
+    phis = [builder.phi(number.value.type) for number in carried]
+    for phi, number in zip(phis, carried, strict=True):
+        phi.add_incoming(number.value, entry)
+    kept = [number._new(number.lanes, phi) for number, phi in zip(carried, phis, strict=True)]
+    builder.cbranch(builder.icmp_signed("<", i, count.value), body, after)
+    builder.position_at_end(body)
+    found = _flat(step(_Index(builder, i), _shaped(start, iter(kept))))
+    i.add_incoming(builder.add(i, ir.Constant(i.type, 1)), builder.block)
+    for phi, number in zip(phis, found, strict=True):
+        phi.add_incoming(number.value, builder.block)
+    builder.branch(head)
+    builder.position_at_end(after)
+    return _shaped(start, iter(kept))
 
 
-def store(array: Any, value: Any, place: Any) -> None:
-    """Store a vector to a flat array, from this place on."""
-    if isinstance(array, _TracedArray):
-        array.put_lanes(value, (place,))
-    else:
-        array[place : place + LANES] = value
+def _flat(numbers: Any) -> list[Any]:
+    """The numbers in nested tuples, in order."""
+    if isinstance(numbers, tuple):
+        return [number for part in numbers for number in _flat(part)]
+    return [numbers]
+
+
+def _shaped(like: Any, numbers: Any) -> Any:
+    """Nested tuples as in `like`, of the numbers that an iterator gives."""
+    if isinstance(like, tuple):
+        return tuple(_shaped(part, numbers) for part in like)
+    return next(numbers)
 
 
 def transposed(rows: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -120,7 +120,7 @@ def survive(
     found: list[Any] = [None for _ in HALVES]
     for k in reversed(range(len(block))):
         past = [
-            [unrolled.load(paths, here + (older * d + base + k) * WIDTH + at) for at in HALVES]
+            [unrolled.lanes(paths, here + (older * d + base + k) * WIDTH + at) for at in HALVES]
             for d in range(symbols)
         ]
         for newest in reversed(range(symbols)):
@@ -136,9 +136,9 @@ def survive(
                 best, wins = _best(rivals)
                 for win in wins:
                     found[half] = unrolled.shift_in(found[half], win)
-                unrolled.store(paths, best, there + s * WIDTH + at)
+                unrolled.put_lanes(paths, best, there + s * WIDTH + at)
     for half, at in enumerate(HALVES):
-        unrolled.store(words, found[half], word * WIDTH + at)
+        unrolled.put_lanes(words, found[half], word * WIDTH + at)
 
 
 def _best(rivals: list[Any]) -> tuple[Any, list[Any]]:
@@ -215,11 +215,11 @@ def step_back(
     count = len(order)
     bits, n_states = count.bit_length() - 1, len(block) * count
     for at in HALVES:
-        s = unrolled.load(state, at)
-        unrolled.store(symbols, s & (count - 1), at_symbol * WIDTH + at)
-        choice = unrolled.load(words, step * WIDTH + at) >> (s << (bits - 1)) & (count - 1)
+        s = unrolled.lanes(state, at)
+        unrolled.put_lanes(symbols, s & (count - 1), at_symbol * WIDTH + at)
+        choice = unrolled.lanes(words, step * WIDTH + at) >> (s << (bits - 1)) & (count - 1)
         top = n_states.bit_length() - 1 - bits
-        unrolled.store(state, s >> bits | choice << top, at)
+        unrolled.put_lanes(state, s >> bits | choice << top, at)
 
 
 @njit(cache=True, nogil=True)

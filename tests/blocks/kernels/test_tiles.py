@@ -29,7 +29,7 @@ def test_whole_numbers_are_narrowed_on_their_way_out():
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 def test_scratch_begins_at_a_cache_line(dtype):
-    for count in (0, 1, 1000):
+    for count in (1, 3, 1000):
         made = tiles.empty(count, dtype)
         assert made.size == count
         assert made.ctypes.data % 64 == 0

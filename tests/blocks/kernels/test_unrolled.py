@@ -167,9 +167,9 @@ def test_comparisons_are_shifted_into_words_bit_by_bit(dtype):
 
 @unrolled.unrolled
 def turn(flat, out, step, size):
-    rows = tuple(unrolled.load(flat, step * size + k * LANES) for k in range(LANES))
+    rows = tuple(lanes(flat, step * size + k * LANES) for k in range(LANES))
     for k, row in enumerate(unrolled.transposed(rows)):
-        unrolled.store(out, row, (k + step) * LANES)
+        put_lanes(out, row, (k + step) * LANES)
 
 
 @njit
@@ -185,3 +185,56 @@ def test_vectors_are_loaded_from_computed_places_and_transposed(dtype):
     expected = flat[128:].reshape(LANES, LANES).T
     np.testing.assert_array_equal(out[2 * LANES : 2 * LANES + 64].reshape(LANES, LANES), expected)
     assert not out[: 2 * LANES].any()
+
+
+@unrolled.unrolled
+def loops(source, target, first, count):
+    def step(i, carried):
+        total, (vector,) = carried
+        return total + source[first + i * 2, 1], (vector + lanes(source, first + i, 3),)
+
+    start = (source[0, 0], (lanes(source, 0),))
+    total, (vector,) = unrolled.repeat(count, step, start)
+    put_lanes(target, vector, first, 2)
+    unrolled.repeat(count, lambda i, nothing: put_lanes(target, total, i + 4) or nothing, ())
+    return total
+
+
+@njit
+def call_loops(source, target, first, count):
+    return loops(source, target, first, count)
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_a_loop_carries_numbers_and_vectors_and_indices_add_up(count):
+    source = np.random.default_rng(4).standard_normal((12, LANES + 3)).astype(np.float32)
+    target = np.zeros((12, LANES + 3), np.float32)
+    total = call_loops(source, target, 1, count)
+    assert total == pytest.approx(source[0, 0] + source[1 : 1 + 2 * count : 2, 1].sum(), rel=1e-6)
+    vector = source[0, :LANES] + source[1 : 1 + count, 3:].sum(axis=0)
+    np.testing.assert_allclose(target[1, 2 : 2 + LANES], vector, rtol=1e-5)
+    np.testing.assert_array_equal(target[4 : 4 + count, :LANES], np.float32(total))
+    assert not target[4 + count :].any()
+
+
+@unrolled.unrolled
+def rearrange(source, target):
+    a, b = lanes(source, 0), lanes(source, 1)
+    put_lanes(target, unrolled.shuffle(a, b, (8, 7, 9, 6, 10, 5, 11, 4)), 0)
+    put_lanes(target, unrolled.floor(a) + source[1, unrolled.index(unrolled.item(b, 2))], 1)
+    greatest = unrolled.fold(a, lambda p, q: where(p > q, p, q))
+    return greatest, unrolled.fold(b, lambda p, q: p + q), unrolled.item(a, 5)
+
+
+@njit
+def call_rearrange(source, target):
+    return rearrange(source, target)
+
+
+def test_entries_of_vectors_move_and_fold_to_one_number():
+    a = np.array([0.5, -1.5, 7.25, 3.0, -2.0, 1.75, 6.0, -0.25])
+    b = np.array([1.0, 2.0, 5.0, 4.0, 8.0, 16.0, 32.0, 64.0])
+    target = np.zeros((2, LANES))
+    assert call_rearrange(np.stack([a, b]), target) == (7.25, 132.0, 1.75)
+    np.testing.assert_array_equal(target[0], [b[0], a[7], b[1], a[6], b[2], a[5], b[3], a[4]])
+    np.testing.assert_array_equal(target[1], np.floor(a) + b[5])

@@ -1,0 +1,167 @@
+"""The gain network of KalmanNet, architecture #2: from features of a step to the Kalman gain.
+
+Revach et al., "KalmanNet: Neural Network Aided Kalman Filtering for Partially Known Dynamics",
+IEEE Trans. Signal Processing 2022, Fig. 4, with the layers of the authors' code: GRUs in the place
+of Q, Sigma and S, fully connected layers between. With m states and n observations:
+
+    FC5  relu  forward update difference     -> in_mult m
+    Q    gru   FC5                           -> m^2
+    FC6  relu  forward evolution difference  -> in_mult m
+    Sigma gru  Q, FC6                        -> m^2
+    FC1  relu  Sigma                         -> n^2
+    FC7  relu  both observation differences  -> 2 in_mult n
+    S    gru   FC1, FC7                      -> n^2
+    FC2  relu  Sigma, S                      -> out_mult (m^2 + n^2)
+         linear                              -> m n, the gain
+    FC3  relu  S, gain                       -> m^2
+    FC4  relu  Sigma, FC3                    -> m^2, the state of Sigma for the next step
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+
+from blocks.kernels.activations import LINEAR, RELU
+from blocks.kernels.dense import aligned, join, layer, pack, padded
+from blocks.kernels.recurrent import gru_cell, pack_gru
+
+Array = np.ndarray[Any, Any]
+
+
+def layers(m: int, n: int, in_mult: int = 5, out_mult: int = 40) -> dict[str, tuple[int, int]]:
+    """Inputs and outputs of each layer, in the order in which they are evaluated."""
+    mm, nn = m * m, n * n
+    middle = out_mult * (mm + nn)
+    return {
+        "FC5": (m, in_mult * m),
+        "GRU_Q": (in_mult * m, mm),
+        "FC6": (m, in_mult * m),
+        "GRU_Sigma": (mm + in_mult * m, mm),
+        "FC1": (mm, nn),
+        "FC7": (2 * n, 2 * in_mult * n),
+        "GRU_S": (nn + 2 * in_mult * n, nn),
+        "FC2.0": (mm + nn, middle),
+        "FC2.2": (middle, m * n),
+        "FC3": (nn + m * n, mm),
+        "FC4": (2 * mm, mm),
+    }
+
+
+@njit(cache=True, nogil=True)
+def _columns(m: int, n: int, in_mult: int, out_mult: int) -> tuple[int, ...]:
+    """Where the inputs of GRU_Q, GRU_Sigma, GRU_S, FC2, FC2.2, FC3 and FC4 begin, and the end.
+
+    Layers write whole vectors: what the first part of an input overhangs, the second overwrites.
+    """
+    mm, nn = m * m, n * n
+    sigma = padded(in_mult * m)
+    s = sigma + mm + padded(max(mm, in_mult * m))
+    two = s + nn + padded(max(nn, 2 * in_mult * n))
+    middle = two + mm + padded(max(mm, nn))
+    three = middle + padded(out_mult * (mm + nn))
+    four = three + nn + padded(m * n)
+    return 0, sigma, s, two, middle, three, four, four + mm + padded(mm)
+
+
+@njit(cache=True, nogil=True)
+def gain(
+    weights: Array, places: Array, m: int, n: int, in_mult: int, out_mult: int,
+    features: Array, hidden: Array, scratch: Array, gains: Array,
+) -> None:  # fmt: skip
+    """Write the Kalman gains of one step; each row is a filter of its own.
+
+    weights   (size,)            of `dense.join`, in the order of `layers`
+    places    (11,)              where each of them begins
+    features  (rows, 2 (n + m))  difference of observations (n), innovation (n), differences of
+                                 forward evolution (m) and forward update (m), each normalised
+    hidden    (rows, width)      updated: states of Q, Sigma and S, as `Gain.start` makes them
+    scratch   (rows, width)      as `Gain.scratch` makes it
+    gains     (rows, m, n)       written
+    """
+    mm, nn, mn, wide, tall = m * m, n * n, m * n, in_mult * m, 2 * in_mult * n
+    middle = out_mult * (mm + nn)
+    in_q, in_sigma, in_s, in_2, in_out, in_3, in_4, _ = _columns(m, n, in_mult, out_mult)
+    q, sigma, s = 0, padded(mm), 2 * padded(mm)
+    y = scratch[: features.shape[0]]
+    layer(weights, places[0], m, wide, RELU, features, 2 * n + m, y, in_q)
+    gru_cell(weights, places[1], wide, mm, y, in_q, hidden, q, y, in_sigma)
+    _copy(y, in_sigma, mm, hidden, q)
+    layer(weights, places[2], m, wide, RELU, features, 2 * n, y, in_sigma + mm)
+    gru_cell(weights, places[3], mm + wide, mm, y, in_sigma, hidden, sigma, y, in_2)
+    _copy(y, in_2, mm, y, in_4)
+    layer(weights, places[4], mm, nn, RELU, y, in_2, y, in_s)
+    layer(weights, places[5], 2 * n, tall, RELU, features, 0, y, in_s + nn)
+    gru_cell(weights, places[6], nn + tall, nn, y, in_s, hidden, s, y, in_2 + mm)
+    _copy(y, in_2 + mm, nn, hidden, s)
+    _copy(y, in_2 + mm, nn, y, in_3)
+    layer(weights, places[7], mm + nn, middle, RELU, y, in_2, y, in_out)
+    layer(weights, places[8], middle, mn, LINEAR, y, in_out, y, in_3 + nn)
+    layer(weights, places[9], nn + mn, mm, RELU, y, in_3, y, in_4 + mm)
+    layer(weights, places[10], 2 * mm, mm, RELU, y, in_4, hidden, sigma)
+    for row in range(features.shape[0]):
+        for i in range(mn):
+            gains[row, i // n, i % n] = y[row, in_3 + nn + i]
+
+
+@njit(cache=True, nogil=True)
+def _copy(source: Array, at: int, count: int, target: Array, to: int) -> None:
+    for row in range(source.shape[0]):
+        for i in range(count):
+            target[row, to + i] = source[row, at + i]
+
+
+class Gain(NamedTuple):
+    """Weights and sizes of a gain network: what `gain` takes first.
+
+    A changed network is a new one, made beside it; hidden states and scratch fit it too.
+    """
+
+    weights: Array
+    places: Array
+    m: int
+    n: int
+    in_mult: int
+    out_mult: int
+
+    @classmethod
+    def of(
+        cls,
+        arrays: Mapping[str, Sequence[Array]],
+        m: int,
+        n: int,
+        in_mult: int = 5,
+        out_mult: int = 40,
+    ) -> Gain:
+        """From the arrays of each of `layers`, as torch's modules hold them.
+
+        arrays  (weight, bias) of a dense layer, (weight_ih, weight_hh, bias_ih, bias_hh) of a GRU
+        """
+        parts = []
+        for name, (n_in, n_out) in layers(m, n, in_mult, out_mult).items():
+            if name not in arrays:
+                raise ValueError(f"no arrays of {name}; expected {', '.join(layers(m, n))}")
+            recurrent = name.startswith("GRU")
+            rows = 3 * n_out if recurrent else n_out
+            if arrays[name][0].shape != (rows, n_in):
+                raise ValueError(
+                    f"{name}: weight {arrays[name][0].shape}, but ({rows}, {n_in}) is due with "
+                    f"{m} states and {n} observations, in_mult={in_mult} and out_mult={out_mult}"
+                )
+            parts.append((pack_gru if recurrent else pack)(*arrays[name]))
+        return cls(*join(parts), m, n, in_mult, out_mult)
+
+    def start(self, rows: int, Q: Array, Sigma: Array, S: Array) -> Array:
+        """Hidden states before the first step, the same in each row: the flattened priors."""
+        mm, nn = self.m**2, self.n**2
+        hidden = aligned(rows, 2 * padded(mm) + padded(nn))
+        for prior, at in ((Q, 0), (Sigma, padded(mm)), (S, 2 * padded(mm))):
+            hidden[:, at : at + prior.size] = prior.ravel()
+        return hidden
+
+    def scratch(self, rows: int) -> Array:
+        """What `gain` writes in between."""
+        return aligned(rows, padded(_columns(self.m, self.n, self.in_mult, self.out_mult)[-1]))
