@@ -245,9 +245,7 @@ def three(off: Array) -> str:
     )
 
 
-def study(
-    tuning: Trajectories, unseen: Trajectories, chosen: list[Method]
-) -> list[dict[str, Any]]:
+def study(tuning: Trajectories, unseen: Trajectories, chosen: list[Method]) -> list[dict[str, Any]]:
     """Tune and run all methods; print their table, then the grids."""
     print(f"{'':34}expected  pooled  median   worst  to EKF        us/step  q2 (of tuning)")
     rows: list[dict[str, Any]] = []

@@ -274,7 +274,9 @@ def _slide(
             observed[held, j] = observations[i, j]
         spans[held] = intervals[i]
         count = held + 1
-        call_linearise(linearise, trajectory[held], spans[held], parameters, trajectory[count], F[0])
+        call_linearise(
+            linearise, trajectory[held], spans[held], parameters, trajectory[count], F[0]
+        )
         for j in range(n):
             means[0, j] = mean[j]
             for k in range(n):

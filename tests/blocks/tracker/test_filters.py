@@ -318,7 +318,8 @@ def test_parameters_that_do_not_fit_are_named(block, values, text):
 
 
 @pytest.mark.parametrize(
-    "block", [Kalman, ExtendedKalman, UnscentedKalman, MovingHorizon, Particle, Smoother],
+    "block",
+    [Kalman, ExtendedKalman, UnscentedKalman, MovingHorizon, Particle, Smoother],
 )
 def test_observations_that_cannot_be_are_refused(block):
     tracker = block()
