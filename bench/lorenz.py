@@ -10,10 +10,10 @@ every 2000th seen in noise of variance 1, 3000 times, without process noise; the
 N(1, 10 I).
 
 The noise that a tracker is told, q2, is a matter of its own linearisation, not of the data, so it
-is looked for: on tuning trajectories, by their pooled error (particle filters on a few of them).
+is looked for: on tuning trajectories, by their pooled error.
 The tables show what that choice gives on other trajectories; their whole grids follow for
 comparison. First the trackers know the start exactly (P0 = 0), then they are off by N(0, I) and
-know that (P0 = I).
+know that (P0 = I); particle filters then keep the settings of the first part.
 
 Errors are mean squared errors per number of the state in dB, from the first observation on: pooled
 over trajectories, of the median and of the worst one. "to EKF" is the mean difference, trajectory
@@ -41,7 +41,6 @@ Array = np.ndarray[Any, Any]
 
 STEP_S, SUBSTEPS, START_VARIANCE = 0.02, 2000, 10.0
 EKF = "EKF, RK4, true Jacobian"
-FEW = 4  # trajectories on which particle filters are tuned
 
 
 def grid(low: float, high: float) -> tuple[float, ...]:
@@ -66,7 +65,7 @@ class Method(NamedTuple):
     run        (model, observations, setting, seed) -> estimates (time, 3)
     expected   figure of the reference for the known start [dB], or nothing
     settings   tried on the tuning trajectories
-    is_fast    whether it is tuned on all tuning trajectories, and all of the grid run on the others
+    is_fast    whether it is tuned in both parts of the study, and all of the grid is printed
     tuned_as   name of the method whose choice is taken; else its own
     """
 
@@ -87,10 +86,6 @@ class Trajectories(NamedTuple):
     observations: Array
     starts: Array
     start_variance: float
-
-    def first(self, count: int) -> Trajectories:
-        """The first of them."""
-        return Trajectories(*(array[:count] for array in self[:3]), self.start_variance)
 
 
 def simulated(count: int, steps: int, seed: int, start_variance: float) -> Trajectories:
@@ -156,17 +151,33 @@ def horizon(size: int, iterations: int) -> Callable[[StateSpace, Array, Setting,
     return run
 
 
-def whole(iterations: int) -> Callable[[StateSpace, Array, Setting, int], Array]:
-    """Smoother over the whole record."""
+def whole(model: StateSpace, observations: Array, setting: Setting, seed: int) -> Array:
+    """Smoother over the whole record, once."""
+    start = model.initial, model.initial_covariance
+    return _smoothed(smoother.smooth(model, observations, _intervals(observations), *start))
+
+
+def iterated(size: int, iterations: int) -> Callable[[StateSpace, Array, Setting, int], Array]:
+    """Smoother over the whole record, iterated from what a window of this size found, or from 0."""
 
     def run(model: StateSpace, observations: Array, setting: Setting, seed: int) -> Array:
-        start = model.initial, model.initial_covariance
-        found = smoother.smooth(
-            model, observations, _intervals(observations), *start, iterations=iterations
+        start, around = (model.initial, model.initial_covariance), None
+        if size:
+            found = horizon(size, 1)(model, observations, setting, seed)
+            around = np.concatenate([model.initial[None], found])
+        return _smoothed(
+            smoother.smooth(
+                model, observations, _intervals(observations), *start, iterations, around
+            )
         )
-        return np.zeros_like(observations) if isinstance(found, int) else found[0]
 
     return run
+
+
+def _smoothed(found: tuple[Array, Array] | int) -> Array:
+    """Estimates; a smoother that breaks has none, which ends the study."""
+    assert not isinstance(found, int), found
+    return found[0]
 
 
 def particles(count: int) -> Callable[[StateSpace, Array, Setting, int], Array]:
@@ -204,15 +215,16 @@ def methods(count: int) -> list[Method]:
         Method("UKF, RK4", sigma_points, "", everything),
         Method("window of 1, 5 iterations", horizon(1, 5), "", small),
         Method("window of 10", horizon(10, 1), "-19", small),
-        Method("window of 30", horizon(30, 1), "-19", small),
-        Method("PF 1000, bootstrap", particles(1000), "", noises(1e-6, 1e-3), is_fast=False),
+        Method("window of 20", horizon(20, 1), "-19", small),
+        Method("PF 1000, bootstrap", particles(1000), "", noises(1e-6, 1e-4), is_fast=False),
         Method(chosen, particles(2000), "-18.4", shrunk, is_fast=False),
         Method(
             f"PF {count}, kernel-smoothed", particles(count), "-18.4", (), is_fast=False,
             tuned_as=chosen,
         ),
-        Method("RTS smoother, RK4", whole(1), "-27", everything),
-        Method("RTS smoother, 5 iterations", whole(5), "", small),
+        Method("RTS smoother, RK4", whole, "-27", everything),
+        Method("RTS, 5 iterations", iterated(0, 5), "", small),
+        Method("RTS, 5 around window of 10", iterated(10, 5), "", small),
     ]  # fmt: skip
 
 
@@ -251,17 +263,24 @@ def three(off: Array) -> str:
     )
 
 
-def study(tuning: Trajectories, unseen: Trajectories, chosen: list[Method]) -> list[dict[str, Any]]:
-    """Tune and run all methods; print their table, then the grids."""
+def study(
+    tuning: Trajectories, unseen: Trajectories, chosen: list[Method], picked: dict[str, Setting]
+) -> list[dict[str, Any]]:
+    """Tune and run all methods; print their table, then the grids.
+
+    picked   settings by method, taken where there is one; those of slow methods are added
+    """
     print(f"{'':34}expected  pooled  median   worst  to EKF        us/step  q2 (of tuning)")
     rows: list[dict[str, Any]] = []
-    picked: dict[str, Setting] = {}
     against = np.empty(0)
     for method in chosen:
-        part = tuning if method.is_fast else tuning.first(FEW)
-        tuned = {setting: errors(method, setting, part)[0] for setting in method.settings}
-        best = picked.get(method.tuned_as) or min(tuned, key=lambda s: tuned[s].mean())
-        picked[method.name] = best
+        tuned = {}
+        if method.name not in picked:
+            tuned = {setting: errors(method, setting, tuning)[0] for setting in method.settings}
+        best = picked.get(method.tuned_as) or picked.get(method.name)
+        best = best or min(tuned, key=lambda setting: tuned[setting].mean())
+        if not method.is_fast:
+            picked[method.name] = best
         found = {
             setting: errors(method, setting, unseen)
             for setting in (method.settings if method.is_fast else (best,))
@@ -315,7 +334,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write all figures there")
     options = parser.parse_args()
-    results = {}
+    results, picked = {}, dict[str, Setting]()
     for title, variance in (("start known, P0 = 0", 0.0), ("start off by N(0, I), P0 = I", 1.0)):
         tuning = simulated(options.tuning, options.steps, 2 * options.seed + 1, variance)
         unseen = simulated(options.trajectories, options.steps, 2 * options.seed, variance)
@@ -325,7 +344,7 @@ def main() -> None:
         print(f"{'the observations themselves':42}{three(off)}")
         # the large particle filter takes most of the time and forgets its start at once
         chosen = [m for m in methods(options.particles) if variance == 0.0 or not m.tuned_as]
-        results[title] = study(tuning, unseen, chosen)
+        results[title] = study(tuning, unseen, chosen, picked)
         print()
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

@@ -201,17 +201,20 @@ def backward(passed: Passed) -> tuple[Array, Array] | None:
 
 def smooth(
     model: StateSpace, observations: Array, intervals: Array, mean: Array, covariance: Array,
-    iterations: int = 1,
+    iterations: int = 1, around: Array | None = None,
 ) -> tuple[Array, Array] | int:  # fmt: skip
     """Smoothed means (time, n) and covariances (time, n, n), or the step at which it broke.
 
     mean, covariance  (n,), (n, n)  one interval before the first observation; left as they are
-    iterations        passes; each after the first is linearised at the result of the one before
+    iterations        passes; each after the first is linearised at the result of the one before,
+                      undamped: from a filter that has lost its track they may not find back
+    around            (time + 1, n)  what the first is linearised at, with the state one interval
+                      before the first observation in front; None: at the filter's own
     """
     steps = len(observations)
     passed = Passed.empty(steps + 1, model.size)  # the state before the first observation in front
     passed.means[0], passed.covariances[0] = mean, covariance
-    around, found = None, (passed.means, passed.covariances)
+    found = passed.means, passed.covariances
     for _ in range(iterations):
         done = forward(
             model, observations, intervals, mean.copy(), covariance.copy(),

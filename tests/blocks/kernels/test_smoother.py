@@ -219,6 +219,11 @@ def test_a_window_as_long_as_the_record_ends_at_the_most_likely_trajectory():
         model, observations, intervals, model.initial, model.initial_covariance, iterations=30
     )[0]
     np.testing.assert_allclose(whole, expected[1:], rtol=1e-5)
+    near = np.concatenate([model.initial[None], out.estimates])
+    whole = smoother.smooth(
+        model, observations, intervals, model.initial, model.initial_covariance, 30, near
+    )[0]
+    np.testing.assert_allclose(whole, expected[1:], rtol=1e-5)
 
 
 def test_a_short_window_weighs_what_is_older_by_a_filter_linearised_at_its_trajectory():
