@@ -3,7 +3,8 @@
 Rauch, Tung, Striebel, "Maximum likelihood estimates of linear dynamic systems", AIAA J. 3(8), 1965,
 on an extended Kalman filter; of a linear model that is the Kalman smoother. Repeated around its own
 result it is the iterated smoother of Bell, SIAM J. Optim. 4(3), 1994: Gauss-Newton steps towards
-the most likely trajectory.
+the most likely trajectory. Over the last observations alone, again for each new one, it is a filter
+(`slide`).
 """
 
 from __future__ import annotations

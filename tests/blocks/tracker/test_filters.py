@@ -208,6 +208,23 @@ def test_the_lorenz_experiment_ends_where_it_should():
     assert mse_db(fields, tracked(Smoother(**values), fields)) < extended - 5.0
 
 
+def test_the_process_noise_of_the_extended_filter_is_a_matter_of_keeping_lock():
+    # reference: best near 1e-5; below, some trajectories are lost; above, all are worse
+    fields = attractor(8)
+    found = {
+        q: report(fields, tracked(ExtendedKalman(**LORENZ, initial_variance=10.0,
+                                                 process_noise=q), fields))
+        for q in 10.0 ** (np.arange(-21, -2) / 3.0)
+    }  # fmt: skip
+    best = min(found, key=lambda q: found[q]["mse_db"])
+    assert 1e-6 < best < 1e-4
+    assert -20.0 < found[best]["mse_db"] < -17.5
+    lowest, highest = found[min(found)], found[max(found)]
+    assert lowest["worst_mse_db"] > 0.0 > lowest["median_mse_db"]
+    assert highest["worst_mse_db"] == pytest.approx(highest["median_mse_db"], abs=1.0)
+    assert highest["mse_db"] > found[best]["mse_db"] + 8.0
+
+
 def test_particles_beat_the_observations_of_the_attractor_by_far():
     fields = {name: array[:, :300] for name, array in attractor(1).items()}
     values = {**LORENZ, "initial_variance": 10.0, "process_noise": 1e-4}
