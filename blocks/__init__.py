@@ -20,6 +20,7 @@ CATALOGUE: dict[str, str] = {
     "tracker.kalman": "blocks.tracker.kalman:Kalman",
     "tracker.extended_kalman": "blocks.tracker.extended_kalman:ExtendedKalman",
     "tracker.unscented_kalman": "blocks.tracker.unscented_kalman:UnscentedKalman",
+    "tracker.moving_horizon": "blocks.tracker.moving_horizon:MovingHorizon",
     "tracker.particle": "blocks.tracker.particle:Particle",
     "tracker.smoother": "blocks.tracker.smoother:Smoother",
     "sink.error_rate": "blocks.sink.error_rate:ErrorRate",

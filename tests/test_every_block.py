@@ -255,6 +255,14 @@ CASES = [
         {"observations": ("word time observation", words(SEEN).astype(np.float32))},
     ),
     Case(
+        "tracker.moving_horizon", "stream", {**TURN, "window": 7},
+        {"observations": ("time observation", SEEN), "interval_s": ("time", UNEVEN)},
+    ),
+    Case(
+        "tracker.moving_horizon", "words", {**TURN, "iterations": 2},
+        {"observations": ("word time observation", words(SEEN))},
+    ),
+    Case(
         "tracker.particle", "stream", {**WALK, "particles": 50, "shrink": 0.99},
         {"observations": ("time observation", SEEN), "interval_s": ("time", UNEVEN)},
     ),

@@ -16,6 +16,7 @@ from numba import njit
 from blocks.kernels import matrices
 from blocks.kernels.counted import normal, uniform
 from blocks.kernels.indirect import call_advance, call_noise, call_observe
+from blocks.kernels.kalman import SMALL
 from blocks.kernels.state_space import StateSpace, wrapped
 
 Array = np.ndarray[Any, Any]
@@ -81,10 +82,10 @@ def _bootstrap(
     threshold: float, shrink: float, particles: Array, weights: Array, spare: Array, log_p: Array,
     Q: Array, work: Array, x: Array, moved: Array, h: Array, pivot: Array, estimates: Array,
     covariances: Array, innovations: Array, nis: Array, log_likelihood: Array,
-    effective_size: Array,
+    effective_size: Array, state: Any, row: Any,
 ) -> int:  # fmt: skip
-    count, n = particles.shape
-    m = observations.shape[1]
+    # of tuples the lengths are known while compiling, so that short loops unroll
+    count, n, m = particles.shape[0], len(state), len(row)
     Q_root, R_root, S, e = work[0], work[1], work[2], work[3]
     stride = 2 * count * n + 1  # random numbers that belong to a step
     last = np.nan
@@ -241,8 +242,8 @@ def bootstrap(
     weights       (count,)     replaced; they sum to one
     threshold     resample below this part of `count` effective particles
     shrink        after resampling, pull particles towards their mean by this factor and spread
-                  them by as much as that took (Liu and West, 2001), so that they differ even where
-                  there is no process noise; 1: not
+                  them by as much as that took (Liu and West, in "Sequential Monte Carlo Methods in
+                  Practice", 2001), so that they differ even without process noise; 1: not
     """
     count, n, m = len(particles), model.size, model.rows
     side = max(n, m, 3)  # `work` holds three rows of scratch
@@ -272,5 +273,6 @@ def bootstrap(
             np.empty(m),
             np.empty(m),
             *out,
+            *(((0.0,) * n, (0.0,) * m) if max(n, m) <= SMALL else (np.empty(n), np.empty(m))),
         )
     )

@@ -3,7 +3,8 @@
 Rauch, Tung, Striebel, "Maximum likelihood estimates of linear dynamic systems", AIAA J. 3(8), 1965,
 on an extended Kalman filter; of a linear model that is the Kalman smoother. Repeated around its own
 result it is the iterated smoother of Bell, SIAM J. Optim. 4(3), 1994: Gauss-Newton steps towards
-the most likely trajectory.
+the most likely trajectory. Over the last observations alone, again for each new one, it is a filter
+(`slide`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from numba import njit
 
 from blocks.kernels import matrices
 from blocks.kernels.indirect import call_linearise, call_noise, call_observe_linearised
-from blocks.kernels.kalman import correct_arrays
+from blocks.kernels.kalman import Track, correct_arrays
 from blocks.kernels.state_space import StateSpace, wrapped
 
 Array = np.ndarray[Any, Any]
@@ -52,7 +53,7 @@ class Passed(NamedTuple):
 def _forward(
     observations: Array, intervals: Array, linearise: Any, noise: Any, parameters: Array,
     observe: Any, observe_parameters: Array, angles: Array, R: Array, mean: Array, P: Array,
-    around: Array, point: Array, e: Array, H: Array, work: Array, means: Array,
+    around: Array, point: Array, e: Array, H: Array, work: Array, quality: Array, means: Array,
     covariances: Array, predicted: Array, F: Array, Q: Array,
 ) -> int:  # fmt: skip
     n, m = mean.size, observations.shape[1]
@@ -76,8 +77,8 @@ def _forward(
             for k in range(n):
                 value -= H[j, k] * (mean[k] - point[k])
             e[j] = value
-        squared, _ = correct_arrays(observations[i], e, H, R, True, mean, P, work)
-        if not squared >= 0.0:
+        quality[0], quality[1] = correct_arrays(observations[i], e, H, R, True, mean, P, work)
+        if not quality[0] >= 0.0:
             return i
         for j in range(n):
             means[i, j] = mean[j]
@@ -114,8 +115,9 @@ def _backward(
         if i == steps - 1:
             for j in range(n):
                 smoothed[i, j] = means[i, j]
-                for k in range(n):
-                    spread[i, j, k] = covariances[i, j, k]
+                if spread.shape[0]:
+                    for k in range(n):
+                        spread[i, j, k] = covariances[i, j, k]
             continue
         # G' = (F P F' + Q)^-1 F P, here in X
         matrices.sandwich(F[i + 1], covariances[i], Q[i + 1], n, n, X, L)
@@ -127,6 +129,8 @@ def _backward(
             for k in range(n):
                 value += X[k, j] * (smoothed[i + 1, k] - predicted[i + 1, k])
             smoothed[i, j] = value
+        if not spread.shape[0]:
+            continue
         # (I - G F) P (I - G F)' + G (P_next + Q) G', which stays positive
         for j in range(n):
             for k in range(n):
@@ -182,6 +186,7 @@ def forward(
             np.empty(m),
             np.empty((m, n)),
             np.empty((5, side, side)),
+            np.empty(2),
             *passed,
         )
     )
@@ -197,31 +202,158 @@ def backward(passed: Passed) -> tuple[Array, Array] | None:
 
 def smooth(
     model: StateSpace, observations: Array, intervals: Array, mean: Array, covariance: Array,
-    iterations: int = 1,
+    iterations: int = 1, around: Array | None = None,
 ) -> tuple[Array, Array] | int:  # fmt: skip
     """Smoothed means (time, n) and covariances (time, n, n), or the step at which it broke.
 
     mean, covariance  (n,), (n, n)  one interval before the first observation; left as they are
-    iterations        passes; each after the first is linearised at the result of the one before
+    iterations        passes; each after the first is linearised at the result of the one before,
+                      undamped: from a filter that has lost its track they may not find back
+    around            (time + 1, n)  what the first is linearised at, with the state one interval
+                      before the first observation in front; None: at the filter's own
     """
-    passed = Passed.empty(len(observations), model.size)
-    around = None
-    result = passed.means, passed.covariances  # of nothing
-    if not len(observations):
-        return result
+    steps = len(observations)
+    passed = Passed.empty(steps + 1, model.size)  # the state before the first observation in front
+    passed.means[0], passed.covariances[0] = mean, covariance
+    found = passed.means, passed.covariances
     for _ in range(iterations):
         done = forward(
-            model, observations, intervals, mean.copy(), covariance.copy(), passed, around
-        )
-        if done < len(observations):
+            model, observations, intervals, mean.copy(), covariance.copy(),
+            passed.part(1, steps + 1), around,
+        )  # fmt: skip
+        if done < steps:
             return done
-        found = backward(passed)
-        if found is None:
+        smoothed = backward(passed)
+        if smoothed is None:
             return 0
-        result = found
-        if iterations > 1:
-            F, P = passed.F[0], covariance
-            gain = P @ F.T @ np.linalg.pinv(F @ P @ F.T + passed.Q[0], hermitian=True)
-            start = mean + gain @ (result[0][0] - passed.predicted[0])
-            around = np.concatenate([start[None], result[0]])
-    return result
+        found = smoothed
+        around = found[0]
+    return found[0][1:], found[1][1:]
+
+
+# --- Window that slides ---------------------------------------------------------------------------
+
+
+class Window(NamedTuple):
+    """The last observations, and the most likely trajectory through them.
+
+    mean        (n,)        filtered, one interval before the first observation of the window
+    covariance  (n, n)      likewise
+    trajectory  (size + 1, n)  the state there, and at each observation
+    observed    (size, m)
+    intervals   (size,)     before each [s]
+    """
+
+    mean: Array
+    covariance: Array
+    trajectory: Array
+    observed: Array
+    intervals: Array
+
+    @classmethod
+    def begin(cls, model: StateSpace, size: int) -> Window:
+        """Before the first observation."""
+        n = model.size
+        trajectory = np.zeros((size + 1, n))
+        trajectory[0] = model.initial
+        return cls(
+            model.initial.copy(), model.initial_covariance.copy(), trajectory,
+            np.zeros((size, model.rows)), np.zeros(size),
+        )  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
+def _slide(
+    observations: Array, intervals: Array, linearise: Any, noise: Any, parameters: Array,
+    observe: Any, observe_parameters: Array, angles: Array, R: Array, iterations: int, held: int,
+    mean: Array, covariance: Array, trajectory: Array, observed: Array, spans: Array, x: Array,
+    P: Array, point: Array, e: Array, H: Array, work: Array, back: Array, quality: Array,
+    means: Array, filtered: Array, predicted: Array, F: Array, Q: Array, smoothed: Array,
+    no_spread: Array, estimates: Array, covariances: Array, innovations: Array, nis: Array,
+    det: Array,
+) -> int:  # fmt: skip
+    n, m, size = mean.size, e.size, spans.size
+    for i in range(observations.shape[0]):
+        for j in range(m):
+            observed[held, j] = observations[i, j]
+        spans[held] = intervals[i]
+        count = held + 1
+        call_linearise(
+            linearise, trajectory[held], spans[held], parameters, trajectory[count], F[0]
+        )
+        for j in range(n):
+            means[0, j] = mean[j]
+            for k in range(n):
+                filtered[0, j, k] = covariance[j, k]
+        for turn in range(iterations):
+            for j in range(n):
+                x[j] = mean[j]
+                for k in range(n):
+                    P[j, k] = covariance[j, k]
+            done = _forward(
+                observed[:count], spans[:count], linearise, noise, parameters, observe,
+                observe_parameters, angles, R, x, P, trajectory, point, e, H, work, quality,
+                means[1:], filtered[1:], predicted[1:], F[1:], Q[1:],
+            )  # fmt: skip
+            if done < count or not _backward(
+                means[: count + 1], filtered, predicted, F, Q, back, smoothed, no_spread
+            ):
+                return i
+            for q in range(count + 1):
+                for j in range(n):
+                    trajectory[q, j] = smoothed[q, j]
+            if turn == 0:
+                nis[i], det[i] = quality[0], quality[1]
+                for j in range(m):
+                    innovations[i, j] = e[j]
+        for j in range(n):
+            estimates[i, j] = means[count, j]
+            for k in range(n):
+                covariances[i, j, k] = filtered[count, j, k]
+        if count < size:
+            held = count
+            continue
+        for j in range(n):  # the oldest observation leaves the window
+            mean[j] = means[1, j]
+            for k in range(n):
+                covariance[j, k] = filtered[1, j, k]
+        for q in range(size):
+            for j in range(n):
+                trajectory[q, j] = trajectory[q + 1, j]
+        for q in range(size - 1):
+            spans[q] = spans[q + 1]
+            for j in range(m):
+                observed[q, j] = observed[q + 1, j]
+    return int(observations.shape[0])
+
+
+def slide(
+    model: StateSpace, observations: Array, intervals: Array, held: int, window: Window,
+    iterations: int, out: Track,
+) -> int:  # fmt: skip
+    """Newest states of the most likely trajectories through the last observations.
+
+    For each observation the trajectory through the window is improved by `iterations` Gauss-Newton
+    steps, each a pass of the smoother linearised at it, starting from that of the window before.
+    What is older weighs in through the filtered mean and covariance where the window begins, which
+    come from the same passes. Rao, Rawlings, Mayne, IEEE TAC 48(2), 2003, without constraints.
+
+    observations  (time, m)
+    intervals     (time,)   [s]
+    held          observations that have gone into the window, or its size less one if more have
+    window        replaced
+    out           innovations, nis and det are those of the first pass of each observation
+
+    Returns how many steps it did.
+    """
+    n, m, size = model.size, model.rows, len(window.intervals)
+    side = max(n, m)
+    return int(
+        _slide(
+            observations, intervals, model.linearise, model.noise, model.parameters,
+            model.observe_linearised, model.observe_parameters, model.angles, model.R, iterations,
+            held, *window, np.empty(n), np.empty((n, n)), np.empty(n), np.empty(m),
+            np.empty((m, n)), np.empty((5, side, side)), np.empty((4, n, n)), np.empty(2),
+            *Passed.empty(size + 1, n), np.empty((size + 1, n)), np.empty((0, n, n)), *out,
+        )
+    )  # fmt: skip

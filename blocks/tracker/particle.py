@@ -37,8 +37,11 @@ class Particle(Modelled, name="tracker.particle"):
     likelihood of the observation. Where the weights are worth fewer than `threshold` of them, they
     are resampled systematically.
 
-    A motion without noise leaves copies of one particle where they are: `shrink` below 1 moves
-    them (Liu and West, 2001), 0.98 to 0.995 without widening the cloud.
+    A motion with little noise leaves copies of one particle together. With `shrink` below 1 they
+    are drawn again from a normal kernel around each: pulled towards the mean by that factor and
+    spread by as much as this took, so that mean and covariance of the cloud stay (Liu and West,
+    "Combined parameter and state estimation in simulation-based filtering", in Doucet et al.,
+    "Sequential Monte Carlo Methods in Practice", 2001, 10.2.3). 0.98 to 0.995 is usual.
 
     Streams, words, missing rows and the fields read are those of tracker.kalman. Random numbers
     belong to the absolute number of an observation.

@@ -101,6 +101,28 @@ def test_shrinking_keeps_the_posterior_and_tells_copies_apart():
     np.testing.assert_allclose(out.covariances[-1].diagonal(), deviation**2, rtol=0.3)
 
 
+def test_shrinking_leaves_mean_and_covariance_of_the_cloud_where_they_were():
+    model, observations = linear()
+    out, (particles, weights) = run(model, observations[:1], np.ones(1), threshold=1.0, shrink=0.6)
+    np.testing.assert_array_equal(weights, 1.0 / COUNT)
+    deviation = np.sqrt(out.covariances[0].diagonal())
+    off = (particles.mean(axis=0) - out.estimates[0]) / deviation
+    assert np.abs(off).max() < 4.0 / np.sqrt(COUNT)
+    scatter = np.cov(particles.T) / np.outer(deviation, deviation)
+    expected = out.covariances[0] / np.outer(deviation, deviation)
+    np.testing.assert_allclose(scatter, expected, atol=8.0 / np.sqrt(COUNT))
+
+
+def test_systems_of_every_size_take_the_same_steps(monkeypatch):
+    model, observations = linear()
+    outs = []
+    for limit in (particle.SMALL, 0):
+        monkeypatch.setattr(particle, "SMALL", limit)
+        outs.append(run(model, observations, np.ones(25), 100, shrink=0.99)[0])
+    for unrolled, looped in zip(*outs, strict=True):
+        np.testing.assert_array_equal(unrolled, looped)
+
+
 def test_bearings_are_weighed_around_the_circle():
     model = state_space.build(
         "random_walk", "range_bearing", process_noise=1e-3, observation_noise=(1.0, 1e-2),
