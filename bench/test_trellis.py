@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from bench import limit, ours, workloads
 from bench.sides import SYMBOLS, Bar, Ours, Peer, add_limit, add_ratio, contest, gnu_radio
+from blocks.detector.viterbi import Viterbi
 
 WORDS, LENGTH = 64, 1000
 STREAM = 100_000
@@ -105,3 +107,37 @@ def test_sum_product(once, add, mode, bar, operations):
     what = f"sum-product, {mode.replace('_', '-')}, 16 states, {WORDS} words of {LENGTH}"
     found = compete(once, add, given, what, mine, peers, bar)
     add_limit(add, mine, found, SYMBOLS, *ports(16, operations))
+
+
+def test_lag_and_memory(once, add):
+    """Proakis C at 12 dB, where survivors merge late: a stream beside the full traceback."""
+    taps, symbols = (0.227, 0.460, 0.688, 0.460, 0.227), 1_000_000
+    rng = np.random.default_rng(3)
+    sent = rng.choice(np.array([-1, 1], np.int8), symbols)
+    noise = rng.standard_normal(symbols) * 10.0 ** (-12 / 20)
+    samples = (np.convolve(sent, taps)[:symbols] + noise).astype(np.float32)
+
+    def measure():
+        block = Viterbi(taps=taps)
+        block.start()
+        (full,) = block.process(samples[None])
+        found, kept = [], []
+        for part in np.split(samples, 1000):
+            found += [decided.symbols for decided in block.process(part)]
+            kept.append(sum(np.asarray(value).nbytes for value in block.state().values()))
+        found += [decided.symbols for decided in block.finish()]
+        return full.symbols[0], np.concatenate(found), kept
+
+    full, found, kept = once(measure)
+    exact, lagged = (full != sent).mean(), (found != sent).mean()
+    apart = (found != full).mean()
+    add(
+        "fixed lag of 5 memories, Proakis C, 12 dB: symbol errors", f"{lagged:.5f}",
+        f"{exact:.5f}", f"{lagged / exact:.4f}", "<= 1.01", lagged <= 1.01 * exact,
+        f"second figure: full traceback; {apart:.1e} of {symbols:,} decisions differ",
+    )  # fmt: skip
+    most, early = max(kept[500:]), max(kept[:500])
+    add(
+        "  what the stream keeps, second half to first", f"{most:,} B", f"{early:,} B",
+        f"{most / early:.2f}", "no growth", most <= early, "the greatest state() of 1000 frames",
+    )  # fmt: skip
