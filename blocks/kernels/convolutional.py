@@ -30,8 +30,8 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
-from numba import njit
 
+from blocks.kernels.caching import njit
 from blocks.kernels.shift_register import ShiftRegisterCode
 
 Array = np.ndarray[Any, Any]

@@ -24,9 +24,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from blocks.kernels import matrices, small
+from blocks.kernels.caching import njit
 from blocks.kernels.indirect import call_linearise, call_noise, call_observe_linearised
 from blocks.kernels.state_space import StateSpace, wrapped
 from blocks.kernels.unrolled import LANES, is_nan, lanes, put_lanes, unrolled, where

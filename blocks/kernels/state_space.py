@@ -35,9 +35,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from blocks.kernels import matrices, small
+from blocks.kernels.caching import njit
 from blocks.kernels.indirect import (
     address_of,
     call_advance,

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from blocks.kernels.caching import njit
 
 Array = np.ndarray[Any, Any]
 
