@@ -6,8 +6,8 @@ comprehensions over tuples are unrolled, constants such as the zeros of a Jacobi
 no entry of a matrix passes through memory. So a step of a filter can be written in plain Python on
 nested tuples (kernels/small.py), and costs what its multiplications cost.
 
-Arguments are floats, integers used as indices, nested tuples of floats, and arrays; so are the
-results, but for arrays. Only + - * /, `sqrt`, `where`, `is_nan` and items of arrays are known;
+Arguments are floats, integers used as indices (counted from the start), nested tuples of floats,
+and arrays; so are the results, but for arrays. Only + - * /, `sqrt`, `where`, `is_nan` and items of arrays are known;
 there is no branch on a value. A product with the constant 0 is 0, whatever the other factor.
 
 With `lanes` the last axis of an array, of length LANES, is loaded as one vector of a SIMD
@@ -156,6 +156,8 @@ class _TracedArray:
 
     def _pointer(self, index: Any) -> Any:
         index = index if isinstance(index, tuple) else (index,)
+        if any(isinstance(i, int) and i < 0 for i in index):
+            raise IndexError(f"{index} counts from the end, which unrolled code does not")
         places = [self.context.get_constant(types.intp, i) if isinstance(i, int) else i.value
                   for i in index]  # fmt: skip
         array = make_array(self.type)(self.context, self.builder, self.value)
@@ -171,17 +173,27 @@ class _TracedArray:
         return Traced(self.type.dtype, 0, self.builder, value)
 
     def __setitem__(self, index: Any, value: Any) -> None:
+        self._check(is_written=True)
         if self.builder is not None:
             number = Traced(self.type.dtype, 0, self.builder)
             self.builder.store(number._as(value, 0), self._pointer(index))
 
+    def _check(self, *, is_written: bool = False, is_vector: bool = False) -> None:
+        if is_written and not self.type.mutable:
+            raise TypeError(f"{self.type} is read-only")
+        if is_vector and self.type.layout != "C":
+            raise TypeError(f"{self.type}: vectors are of numbers that lie side by side")
+
     def _lanes_pointer(self, index: tuple[Any, ...]) -> tuple[Any, int]:
         number = Traced(self.type.dtype, LANES, self.builder)
+        if self.context.enable_boundscheck:  # of the last lane too
+            self._pointer((*index, LANES - 1))
         pointer = self._pointer((*index, 0))
         bits = self.type.dtype.bitwidth // 8
         return self.builder.bitcast(pointer, number._ir_type(LANES).as_pointer()), bits
 
     def lanes(self, *index: Any) -> Traced:
+        self._check(is_vector=True)
         if self.builder is None:
             return Traced(self.type.dtype, LANES)
         pointer, align = self._lanes_pointer(index)
@@ -189,6 +201,7 @@ class _TracedArray:
         return Traced(self.type.dtype, LANES, self.builder, value)
 
     def put_lanes(self, value: Any, *index: Any) -> None:
+        self._check(is_written=True, is_vector=True)
         if self.builder is not None:
             number = Traced(self.type.dtype, LANES, self.builder)
             pointer, align = self._lanes_pointer(index)
