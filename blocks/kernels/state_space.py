@@ -64,7 +64,7 @@ class Motion:
     parameters  its own, with their defaults
     dimensions  least and most that it can have
     initial     where a state starts unless told, one number or all of them
-    linear      whether the Jacobian is the same in every state
+    linear      whether it is F x with the same F for every state
     prepare     (dimensions, own parameters) -> what the functions get in their place
     """
 
@@ -89,7 +89,7 @@ class Observation:
     parameters  its own, with their defaults
     needs       length that the state must have at least
     angles      rows that are angles, whose residuals are wrapped
-    linear      whether the Jacobian is the same in every state
+    linear      whether it is H x with the same H for every state
     prepare     (length of the state, dimensions, own parameters) -> what the functions get
     """
 
@@ -792,7 +792,8 @@ class StateSpace:
     angles              (m,)    which rows are angles
     initial             (n,)    mean of the state one interval before the first observation
     initial_covariance  (n, n)
-    linear              whether both Jacobians are the same in every state
+    linear_seen         whether what is seen is H x with the same H for every state
+    linear              whether the state moves by F x, too
     step_s              nominal interval between observations [s]
     """
 
@@ -809,6 +810,7 @@ class StateSpace:
     angles: Array
     initial: Array
     initial_covariance: Array
+    linear_seen: bool
     linear: bool
     step_s: float
 
@@ -817,9 +819,13 @@ class StateSpace:
         n, state, out = self.size, np.zeros(self.size), np.empty(self.size)
         F, Q = np.empty((len(intervals), n, n)), np.empty((len(intervals), n, n))
         _discretise(self.linearise, self.noise, self.parameters, intervals, state, out, F, Q)
-        H = np.empty((self.rows, n))
+        return F, Q, self.seen_matrix()
+
+    def seen_matrix(self) -> Array:
+        """H (m, n) of a linear observation."""
+        H, state = np.empty((self.rows, self.size)), np.zeros(self.size)
         _observe_at(self.observe_linearised, self.observe_parameters, state, np.empty(self.rows), H)
-        return F, Q, H
+        return H
 
     def simulate(
         self, states: Array, observations: Array, intervals: Array, starts: Array, substeps: int = 1
@@ -944,7 +950,8 @@ def build(
         initial_covariance=np.diag(
             _each("initial_variance", initial_variance, n, "numbers in the state")
         ),
-        linear=linear_motion and linear_observation, step_s=step_s,
+        linear_seen=linear_observation, linear=linear_motion and linear_observation,
+        step_s=step_s,
     )  # fmt: skip
 
 

@@ -6,12 +6,15 @@ comprehensions over tuples are unrolled, constants such as the zeros of a Jacobi
 no entry of a matrix passes through memory. So a step of a filter can be written in plain Python on
 nested tuples (kernels/small.py), and costs what its multiplications cost.
 
-Arguments are floats, integers used as indices (counted from the start), nested tuples of floats,
-and arrays; so are the results, but for arrays. Only + - * /, `sqrt`, `where`, `is_nan` and items of arrays are known;
-there is no branch on a value. A product with the constant 0 is 0, whatever the other factor.
+Arguments are floats, integers used as indices (counted from the start), None, nested tuples, and
+arrays; so are the results, but for arrays. Only + - * /, `sqrt`, `where`, `is_nan` and items of
+arrays are known; there is no branch on a value. A product with the constant 0 is 0, whatever the
+other factor. Lengths of tuples are known while compiling, so a tuple of None can choose what code
+is made.
 
 With `lanes` the last axis of an array, of length LANES, is loaded as one vector of a SIMD
-register, and the same arithmetic works on LANES independent problems at a time.
+register, and the same arithmetic works on LANES independent problems at a time. `load_rows` and
+`store_rows` do so for problems that lie one after another, each with its numbers side by side.
 
 Under NUMBA_DISABLE_JIT=1 `unrolled` returns the function as it is.
 """
@@ -158,8 +161,11 @@ class _TracedArray:
         index = index if isinstance(index, tuple) else (index,)
         if any(isinstance(i, int) and i < 0 for i in index):
             raise IndexError(f"{index} counts from the end, which unrolled code does not")
-        places = [self.context.get_constant(types.intp, i) if isinstance(i, int) else i.value
-                  for i in index]  # fmt: skip
+        places = [
+            self.context.get_constant(types.intp, i) if isinstance(i, int)
+            else i.value if isinstance(i, _Index) else i
+            for i in index
+        ]  # fmt: skip
         array = make_array(self.type)(self.context, self.builder, self.value)
         return cgutils.get_item_pointer(
             self.context, self.builder, self.type, array, places, wraparound=False,
@@ -206,6 +212,66 @@ class _TracedArray:
             number = Traced(self.type.dtype, LANES, self.builder)
             pointer, align = self._lanes_pointer(index)
             self.builder.store(number._as(value, LANES), pointer, align=align)
+
+    def _row_pointer(self, lane: int, first: Any, index: tuple[Any, ...]) -> Any:
+        row = ir.Constant(first.value.type, lane)
+        return self._pointer((self.builder.add(first.value, row), *index))
+
+    def rows(self, count: int, first: Any, *index: Any) -> tuple[Traced, ...]:
+        number = Traced(self.type.dtype, LANES, self.builder)
+        if self.builder is None:
+            return (number,) * count
+        vectors = []
+        for k in range(count):
+            vector = ir.Constant(number._ir_type(LANES), ir.Undefined)
+            for lane in range(LANES):
+                item = self.builder.load(self._row_pointer(lane, first, (*index, k)))
+                vector = self.builder.insert_element(vector, item, ir.IntType(32)(lane))
+            vectors.append(number._new(LANES, vector))
+        return tuple(vectors)
+
+    def put_rows(self, values: tuple[Any, ...], first: Any, *index: Any) -> None:
+        self._check(is_written=True, is_vector=True)
+        if self.builder is None:
+            return
+        number = Traced(self.type.dtype, LANES, self.builder)
+        align = self.type.dtype.bitwidth // 8
+        for k in range(0, len(values), LANES):  # a square of LANES x LANES at a time
+            part = [number._as(value, LANES) for value in values[k : k + LANES]]
+            missing = [ir.Constant(number._ir_type(LANES), ir.Undefined)] * (LANES - len(part))
+            kind = number._ir_type(len(part)).as_pointer()
+            for lane, row in enumerate(_transposed(self.builder, part + missing)):
+                if missing:
+                    row = _shuffled(self.builder, row, row, range(len(part)))
+                if self.context.enable_boundscheck:
+                    self._row_pointer(lane, first, (*index, k + len(part) - 1))
+                pointer = self._row_pointer(lane, first, (*index, k))
+                self.builder.store(row, self.builder.bitcast(pointer, kind), align=align)
+
+
+def _shuffled(builder: Any, a: Any, b: Any, places: Any) -> Any:
+    """The items of two vectors, one after the other, that stand in these places."""
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), len(places)), list(places))
+    return builder.shuffle_vector(a, b, mask)
+
+
+def _transposed(builder: Any, vectors: list[Any]) -> list[Any]:
+    """As many vectors as each has lanes, a power of 2, turned so that rows become columns.
+
+    Blocks off the diagonal change places: halves first, then quarters, down to single items.
+    """
+    size = len(vectors)
+    half = size // 2
+    while half:
+        for i in range(size):
+            if not i & half:
+                a, b = vectors[i], vectors[i + half]
+                lows = [lane + (size - half if lane & half else 0) for lane in range(size)]
+                highs = [lane + (size if lane & half else half) for lane in range(size)]
+                vectors[i] = _shuffled(builder, a, b, lows)
+                vectors[i + half] = _shuffled(builder, a, b, highs)
+        half //= 2
+    return vectors
 
 
 class _Index:
@@ -265,6 +331,22 @@ def put_lanes(array: Any, value: Any, *index: Any) -> None:
         array[index] = value
 
 
+def load_rows(array: Any, count: int, first: Any, *index: Any) -> Any:
+    """`count` vectors: number k of lane l is array[(first + l, *index, k)]."""
+    if isinstance(array, _TracedArray):
+        return array.rows(count, first, *index)
+    return tuple(array[(slice(first, first + LANES), *index, k)].copy() for k in range(count))
+
+
+def store_rows(array: Any, values: Any, first: Any, *index: Any) -> None:
+    """Store vectors: array[(first + l, *index, k)] becomes lane l of values[k]."""
+    if isinstance(array, _TracedArray):
+        array.put_rows(values, first, *index)
+    else:
+        for k, value in enumerate(values):
+            array[(slice(first, first + LANES), *index, k)] = value
+
+
 def unrolled(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function, callable from compiled code, which it becomes a part of."""
     if config.DISABLE_JIT:
@@ -316,6 +398,8 @@ def _stand_in(kind: Any, context: Any, builder: Any, value: Any) -> Any:
         if builder is not None:
             value = context.cast(builder, value, kind, types.intp)
         return _Index(value)
+    if isinstance(kind, types.NoneType):
+        return None
     raise TypeError(f"unrolled functions take floats, indices, tuples and arrays, not {kind}")
 
 

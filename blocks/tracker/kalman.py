@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from blocks.kernels import kalman, matrices
+from blocks.kernels import constant_gain, kalman, kalman_tracks, matrices, square_root
 from blocks.kernels.kalman import Track
 from blocks.tracker.filtering import Filter
 from pipeline.block import param
@@ -37,7 +37,7 @@ class Kalman(Filter, name="tracker.kalman"):
         if self.form == "steady":
             moved, noise, seen = model.matrices(np.array([self.step_s]))
             try:
-                kalman.steady_state(moved[0], noise[0], seen, model.R)
+                constant_gain.steady_state(moved[0], noise[0], seen, model.R)
             except (ValueError, np.linalg.LinAlgError) as error:
                 raise ParameterError(f"form = 'steady', but {error}") from None
 
@@ -45,7 +45,7 @@ class Kalman(Filter, name="tracker.kalman"):
         model = self._model
         self._F, self._Q, self._H = model.matrices(np.array([self.step_s]))
         if self.form == "steady":
-            predicted, self._settled, self._gain = kalman.steady_state(
+            predicted, self._settled, self._gain = constant_gain.steady_state(
                 self._F[0], self._Q[0], self._H, model.R
             )
             innovation = self._H @ predicted @ self._H.T + model.R
@@ -69,7 +69,7 @@ class Kalman(Filter, name="tracker.kalman"):
         if self.form == "steady":
             return self._steady(seen, intervals, mean, out)
         if self.form == "square_root":
-            return kalman.square_root(seen, *moves, self._H, self._model.R, mean, matrix, out)
+            return square_root.square_root(seen, *moves, self._H, self._model.R, mean, matrix, out)
         return kalman.linear(
             seen, *moves, self._H, self._model.R, mean, matrix, out,
             is_joseph=self.form == "joseph",
@@ -84,7 +84,7 @@ class Kalman(Filter, name="tracker.kalman"):
         out.covariances[:] = self._settled
         out.det[:] = self._S_det
         return int(
-            kalman.constant_gain(
+            constant_gain.constant_gain(
                 seen,
                 self._F[0],
                 self._H,
@@ -105,7 +105,7 @@ class Kalman(Filter, name="tracker.kalman"):
         moves = self._matrices(intervals[0])
         means = np.tile(self._model.initial, (len(seen), 1))
         covariances = np.tile(self._first_matrix(), (len(seen), 1, 1))
-        return kalman.linear_tracks(
+        return kalman_tracks.linear_tracks(
             seen, *moves, self._H, self._model.R, means, covariances, out,
             is_joseph=self.form == "joseph",
         )  # fmt: skip

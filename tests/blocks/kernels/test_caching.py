@@ -67,8 +67,9 @@ def test_an_edit_of_another_file_and_bounds_checks_make_kept_code_stale(tmp_path
 
     def run(**more):
         return subprocess.run(
-            [sys.executable, "-c", "import blocks.kernels.uses"], cwd=tmp_path, check=True, text=True,
-            capture_output=True, env={**os.environ, "PYTHONPATH": str(tmp_path), **more},
+            [sys.executable, "-c", "import blocks.kernels.uses"], cwd=tmp_path, check=True,
+            capture_output=True, text=True,
+            env={**os.environ, "PYTHONPATH": str(tmp_path), **more},
         ).stdout.split()  # fmt: skip
 
     for factor in ("2.0", "3.0"):

@@ -5,8 +5,9 @@ from filterpy.kalman import KalmanFilter
 from numba.core import config
 from scipy.linalg import solve_discrete_are
 
-from blocks.kernels import kalman, state_space
+from blocks.kernels import constant_gain, extended_kalman, kalman, kalman_tracks, state_space
 from blocks.kernels.kalman import SMALL, Track
+from blocks.kernels.square_root import square_root
 
 RNG = np.random.default_rng(5)
 SIZES = [(1, 1), (2, 2), (4, 2), (8, 3), (3, 8)]  # in registers, and on arrays
@@ -37,10 +38,10 @@ def run(form, observations, F, Q, H, R, mean, covariance):
     mean, covariance = np.array(mean, float), np.array(covariance, float)
     if form == "square_root":
         factor = np.linalg.cholesky(covariance)
-        done = kalman.square_root(observations, F, Q, H, R, mean, factor, out)
+        done = square_root(observations, F, Q, H, R, mean, factor, out)
     elif form.startswith("lanes"):
         many = Track.empty((3, len(observations)), n, m)
-        done = kalman.linear_tracks(
+        done = kalman_tracks.linear_tracks(
             np.stack([observations[::-1], observations, observations]), F, Q, H, R,
             np.tile(mean, (3, 1)), np.tile(covariance, (3, 1, 1)), many,
             is_joseph=form == "lanes joseph",
@@ -131,7 +132,7 @@ def test_a_track_in_lanes_does_not_depend_on_the_others():
     for order in (slice(None), slice(None, None, -1), slice(10, None)):
         picked = np.ascontiguousarray(observations[order])
         out = Track.empty(picked.shape[:2], 4, 2)
-        kalman.linear_tracks(
+        kalman_tracks.linear_tracks(
             picked, *given, np.zeros((len(picked), 4)), np.tile(np.eye(4), (len(picked), 1, 1)), out
         )
         outs.append(out)
@@ -143,7 +144,7 @@ def test_a_track_in_lanes_does_not_depend_on_the_others():
 @pytest.mark.parametrize("n", [1, 4, 9])
 def test_the_steady_state_solves_the_riccati_equation(n):
     F, Q, H, R = system(n, 2)
-    predicted, updated, gain = kalman.steady_state(F, Q, H, R)
+    predicted, updated, gain = constant_gain.steady_state(F, Q, H, R)
     expected = solve_discrete_are(F.T, H.T, Q, R)
     np.testing.assert_allclose(predicted, expected, rtol=1e-9, atol=1e-11)
     out = run("joseph", RNG.standard_normal((300, 2)), F, Q, H, R, np.zeros(n), np.eye(n))
@@ -154,17 +155,17 @@ def test_the_steady_state_solves_the_riccati_equation(n):
 def test_nothing_settles_where_what_grows_is_not_seen():
     F, H = np.diag([1.5, 0.5]), np.array([[0.0, 1.0]])
     with pytest.raises(ValueError, match="grows without end"):
-        kalman.steady_state(F, np.eye(2), H, np.eye(1))
+        constant_gain.steady_state(F, np.eye(2), H, np.eye(1))
 
 
 def test_a_constant_gain_ends_where_the_filter_does():
     F, Q, H, R = system(3, 2)
-    predicted, updated, K = kalman.steady_state(F, Q, H, R)
+    predicted, updated, K = constant_gain.steady_state(F, Q, H, R)
     observations = RNG.standard_normal((200, 2))
     observations[50] = np.nan
     S_inverse = np.linalg.inv(H @ predicted @ H.T + R)
     estimates, innovations, nis = np.empty((200, 3)), np.empty((200, 2)), np.empty(200)
-    kalman.constant_gain(
+    constant_gain.constant_gain(
         observations, F, H, K, S_inverse, np.zeros(3), np.empty(3), estimates, innovations, nis
     )
     out = run("joseph", observations, F, Q, H, R, np.zeros(3), updated)
@@ -197,7 +198,7 @@ def test_the_square_root_form_survives_in_float32():
     observations, F, Q, H, R = ill_conditioned(np.float32, 3000)
     out = Track.empty((3000,), 4, 2, np.float32)
     factor = np.float32(1e3) * np.eye(4, dtype=np.float32)
-    done = kalman.square_root(observations, F, Q, H, R, np.zeros(4, np.float32), factor, out)
+    done = square_root(observations, F, Q, H, R, np.zeros(4, np.float32), factor, out)
     assert done == 3000
     assert factor.dtype == np.float32
     assert np.isfinite(out.estimates).all()
@@ -231,7 +232,7 @@ def test_covariances_may_be_left_out():
 
 def extended(model, observations, intervals, mean, covariance, **keywords):
     out = Track.empty((len(observations),), model.size, model.rows)
-    done = kalman.extended(
+    done = extended_kalman.extended(
         model, observations, intervals, np.array(mean, float), np.array(covariance, float), out,
         **keywords,
     )  # fmt: skip
@@ -263,7 +264,7 @@ def test_registers_and_arrays_give_the_same_extended_filter(monkeypatch):
     observations[7, 1] = observations[9, 0] = np.nan
     outs = []
     for limit in (SMALL, 0):
-        monkeypatch.setattr(kalman, "SMALL", limit)
+        monkeypatch.setattr(extended_kalman, "SMALL", limit)
         outs.append(extended(model, observations, np.ones(30), model.initial, np.eye(5)))
     for registers, arrays in zip(*outs, strict=True):
         np.testing.assert_allclose(registers, arrays, rtol=1e-9, atol=1e-10)
@@ -288,4 +289,4 @@ def test_a_state_that_is_not_finite_is_no_missing_observation():
     model = state_space.build("lorenz_rk4", "identity", step_s=0.02)
     out = Track.empty((3,), 3, 3)
     mean = np.array([np.nan, 0.0, 0.0])
-    assert kalman.extended(model, np.zeros((3, 3)), np.ones(3), mean, np.eye(3), out) == 0
+    assert extended_kalman.extended(model, np.zeros((3, 3)), np.ones(3), mean, np.eye(3), out) == 0
