@@ -33,7 +33,7 @@ _STATE = {"state": _VECTOR}
 _MOVED = {**_STATE, "interval": types.float64, "parameters": _VECTOR, "out": _VECTOR}
 _SEEN = {**_STATE, "parameters": _VECTOR, "out": _VECTOR}
 
-#: The arguments of a model's functions, by form; kernels/state_space.py says what they do.
+#: The arguments of a model's functions, by form; motions.py and observations.py say what they do.
 FORMS: dict[str, dict[str, Any]] = {
     "advance": _MOVED,
     "linearise": {**_MOVED, "jacobian": _MATRIX},

@@ -154,6 +154,32 @@ def _linear_small(
 
 
 @njit(cache=True, nogil=True)
+def correct_mean(
+    L: Array, rows: Array, y: Array, e: Array, mean: Array, scratch: Array
+) -> tuple[float, float]:
+    """Add K e to the mean (n,); returns nis and det.
+
+    L        (k, k)  root of the innovation covariance
+    rows     (k, k)  L^-1 H P
+    y, e     (m,)    observation, NaN where missing; innovation
+    scratch  (k, k)  its first row is written
+    """
+    one = mean.dtype.type(1.0)  # sums stay in the dtype of the arrays
+    nis, det = one - one, one
+    for i in range(e.size):  # L^-1 e
+        value = one - one if np.isnan(y[i]) else e[i]
+        for j in range(i):
+            value -= L[i, j] * scratch[0, j]
+        value /= L[i, i]
+        scratch[0, i] = value
+        nis += value * value
+        det *= L[i, i] * L[i, i]
+        for j in range(mean.size):
+            mean[j] += rows[i, j] * value
+    return nis, det
+
+
+@njit(cache=True, nogil=True)
 def correct_arrays(
     y: Array, e: Array, H: Array, R: Array, is_joseph: bool, mean: Array, P: Array, work: Array
 ) -> tuple[float, float]:
@@ -178,17 +204,7 @@ def correct_arrays(
     if not matrices.cholesky(S, m, S):
         return np.nan, np.nan
     matrices.solve_lower(S, m, rows, n)  # L^-1 H P
-    nis, det = 0.0, 1.0
-    for i in range(m):  # L^-1 e
-        value = 0.0 if np.isnan(y[i]) else e[i]
-        for j in range(i):
-            value -= S[i, j] * scratch[0, j]
-        value /= S[i, i]
-        scratch[0, i] = value
-        nis += value * value
-        det *= S[i, i] * S[i, i]
-        for j in range(n):
-            mean[j] += rows[i, j] * value
+    nis, det = correct_mean(S, rows, y, e, mean, scratch)
     if not is_joseph:
         for i in range(n):
             for j in range(i + 1):

@@ -7,7 +7,10 @@ import references
 from numba.core import config
 
 from blocks.kernels import state_space
-from blocks.kernels.state_space import MOTIONS, OBSERVATIONS, Motion, build
+from blocks.kernels.indirect import address_of
+from blocks.kernels.motions import MOTIONS, Motion, step_noise
+from blocks.kernels.observations import OBSERVATIONS
+from blocks.kernels.state_space import build
 
 RNG = np.random.default_rng(9)
 
@@ -205,7 +208,7 @@ def test_a_user_adds_a_motion_without_touching_a_kernel(monkeypatch):
         MOTIONS, "decay",
         Motion(
             doc="decay", size=lambda dimensions: dimensions, advance=halved,
-            linearise=halved_linearise, noise=state_space.step_noise, parameters={"rate": 1.0},
+            linearise=halved_linearise, noise=step_noise, parameters={"rate": 1.0},
         ),
     )  # fmt: skip
     model = build("decay", "identity", motion_parameters={"rate": np.log(2.0)})
@@ -218,7 +221,7 @@ def test_a_function_typed_in_at_a_prompt_works_too():
     code = halved.__code__.replace(co_filename="<prompt>")
     typed_in = types.FunctionType(code, globals(), "typed_in")
     model = build("random_walk", "identity")
-    address = state_space.address_of(typed_in, "advance")
+    address = address_of(typed_in, "advance")
     own = dataclasses.replace(model, advance=address, parameters=np.array([1.0, 1.0, np.log(2.0)]))
     states = np.zeros((1, 2))
     own.simulate(states, np.zeros((1, 2)), np.ones(1), np.array([[8.0, 2.0]]))
