@@ -40,8 +40,8 @@ def _points(mean: Array, P: Array, reach: float, L: Array, points: Array) -> boo
 def _unscented(
     observations: Array, intervals: Array, advance: Any, noise: Any, parameters: Array,
     observe: Any, observe_parameters: Array, angles: Array, R: Array, mean: Array, P: Array,
-    reach: float, weights: Array, points: Array, moved: Array, seen: Array, Q: Array, work: Array, estimates: Array, covariances: Array,
-    innovations: Array, nis: Array, det: Array,
+    reach: float, weights: Array, points: Array, moved: Array, seen: Array, Q: Array, work: Array,
+    estimates: Array, covariances: Array, innovations: Array, nis: Array, det: Array,
 ) -> int:  # fmt: skip
     n, m = mean.size, R.shape[0]
     count = 2 * n + 1
