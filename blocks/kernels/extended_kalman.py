@@ -17,6 +17,8 @@ from blocks.kernels.kalman import (
     SMALL,
     Track,
     correct_arrays,
+    expect,
+    expect_track,
     flag,
     innovation,
     predict,
@@ -135,8 +137,12 @@ def extended(
     intervals     (time,)   time since the observation before [s]
     mean          (n,)      replaced by the last updated mean
     covariance    (n, n)    likewise
+
+    Raises ValueError for arrays of other shapes or dtypes.
     """
     n, m = model.size, model.rows
+    expect_track(np.float64, observations.shape[:1], n, m, observations, mean, covariance, out)
+    expect(np.float64, intervals=(intervals, observations.shape[:1]))
     H = model.seen_matrix() if model.linear_seen else np.empty((m, n))
     given = (
         observations, intervals, model.linearise, model.noise, model.parameters,

@@ -82,6 +82,49 @@ def log_likelihood(innovations: Array, nis: Array, det: Array) -> Array:
     return result
 
 
+def expect(dtype: Any, **arrays: tuple[Array, tuple[int, ...]]) -> None:
+    """ValueError that names the first array which is not of this dtype and its shape.
+
+    What compiled code reads is not checked again, so that it may read beyond the end.
+    """
+    for name, (array, shape) in arrays.items():
+        if array.shape != shape or array.dtype != dtype:
+            raise ValueError(
+                f"{name}: {array.dtype} with shape {array.shape}, but expected {np.dtype(dtype)} "
+                f"with shape {shape}"
+            )
+        if not array.flags.c_contiguous:
+            raise ValueError(f"{name} has gaps between its numbers; make it np.ascontiguousarray")
+
+
+def expect_track(
+    dtype: Any, shape: tuple[int, ...], n: int, m: int, observations: Array, mean: Array,
+    covariance: Array, out: Track,
+) -> None:  # fmt: skip
+    """`expect` for what all filters take; shape is (time,) or (track, time)."""
+    *tracks, steps = shape
+    kept = steps if out.covariances.shape[-3] else 0
+    expect(
+        dtype, observations=(observations, (*shape, m)), mean=(mean, (*tracks, n)),
+        covariance=(covariance, (*tracks, n, n)), estimates=(out.estimates, (*shape, n)),
+        covariances=(out.covariances, (*tracks, kept, n, n)),
+        innovations=(out.innovations, (*shape, m)), nis=(out.nis, shape), det=(out.det, shape),
+    )  # fmt: skip
+
+
+def expect_linear(
+    observations: Array, F: Array, Q: Array, H: Array, R: Array, mean: Array, covariance: Array,
+    out: Track,
+) -> tuple[int, int]:  # fmt: skip
+    """`expect` for the arguments of `linear` and `linear_tracks`; returns n and m."""
+    n, m, dtype = mean.shape[-1], H.shape[0], mean.dtype
+    steps = observations.shape[-2]
+    moves = (steps if len(F) > 1 else 1, n, n)
+    expect(dtype, F=(F, moves), Q=(Q, moves), H=(H, (m, n)), R=(R, (m, m)))
+    expect_track(dtype, observations.shape[:-1], n, m, observations, mean, covariance, out)
+    return n, m
+
+
 def flag(is_set: bool) -> Any:
     """The same, for code that is made for the one or the other."""
     return (None,) if is_set else ()
@@ -288,8 +331,10 @@ def linear(
     mean          (n,)    replaced by the last updated mean
     covariance    (n, n)  likewise
     is_joseph     P = (I - KH) P (I - KH)' + K R K', which stays positive; otherwise P - K H P
+
+    Raises ValueError for arrays of other shapes or dtypes.
     """
-    n, m = mean.size, H.shape[0]
+    n, m = expect_linear(observations, F, Q, H, R, mean, covariance, out)
     given = (observations, F, Q, H[None], R[None], mean[None], covariance[None])
     if max(n, m) <= SMALL:
         shapes = shape_of(F), pattern(H), pattern(R)

@@ -8,7 +8,7 @@ import numpy as np
 
 from blocks.kernels import small
 from blocks.kernels.caching import njit
-from blocks.kernels.kalman import SMALL, Track, flag, linear, shape_of
+from blocks.kernels.kalman import SMALL, Track, expect_linear, flag, linear, shape_of
 from blocks.kernels.registers import Pattern, dense, matrix_at, pattern
 from blocks.kernels.unrolled import LANES, lanes, load_rows, put_lanes, store_rows, unrolled
 
@@ -104,7 +104,8 @@ def linear_tracks(
     covariances (track, n, n). What comes out differs from `linear` by rounding, and does not depend
     on the other tracks.
     """
-    tracks, n, m = means.shape[0], means.shape[1], H.shape[0]
+    n, m = expect_linear(observations, F, Q, H, R, means, covariances, out)
+    tracks = len(means)
     done = np.zeros(tracks, np.int64)
     if max(n, m) > SMALL:
         for track in range(tracks):

@@ -13,7 +13,7 @@ import numpy as np
 
 from blocks.kernels import matrices
 from blocks.kernels.caching import njit
-from blocks.kernels.kalman import Track
+from blocks.kernels.kalman import Track, expect_linear
 
 Array = np.ndarray[Any, Any]
 
@@ -120,9 +120,9 @@ def square_root(
 
     factor  (n, n)  lower, covariance = factor factor'; replaced
 
-    Raises ValueError where Q or R is not a covariance.
+    Raises ValueError where Q or R is not a covariance, and for arrays of other shapes or dtypes.
     """
-    n, m = mean.size, H.shape[0]
+    n, m = expect_linear(observations, F, Q, H, R, mean, factor, out)
     Q_root, R_root = np.empty_like(Q), np.empty_like(R)
     for at in range(Q.shape[0]):
         if not matrices.root(Q[at], n, Q_root[at]):

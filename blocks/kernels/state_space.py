@@ -153,6 +153,9 @@ def build(
     initial_state            mean one interval before the first observation
     initial_variance         variance of every number of that state, or of each
     """
+    _finite("process_noise", process_noise, 0.0)
+    if not 0.0 < step_s < np.inf:
+        raise ValueError(f"step_s = {step_s:g} s, but must be finite and above 0")
     moving = _known(MOTIONS, "motion", motion)
     seeing = _known(OBSERVATIONS, "observation", observation)
     own = _own("motion_parameters", moving.parameters, motion_parameters or {}, motion)
@@ -201,7 +204,7 @@ def build(
     if observation_covariance:
         R = _covariance("observation_covariance", observation_covariance, m)
     else:
-        R = np.diag(_each("observation_noise", observation_noise, m, "rows of an observation"))
+        R = np.diag(_each("observation_noise", observation_noise, m, "rows of an observation", 0.0))
     wrap = np.zeros(m, np.bool_)
     wrap[list(angles)] = True
     start = initial_state or moving.initial if not transition else initial_state or (0.0,)
@@ -217,7 +220,7 @@ def build(
         R=R, angles=wrap,
         initial=_each("initial_state", start, n, "numbers in the state"),
         initial_covariance=np.diag(
-            _each("initial_variance", initial_variance, n, "numbers in the state")
+            _each("initial_variance", initial_variance, n, "numbers in the state", 0.0)
         ),
         linear_seen=linear_observation, linear=linear_motion and linear_observation,
         step_s=step_s,
@@ -239,11 +242,24 @@ def _own(
         if name not in defaults:
             known = ", ".join(defaults) or "none"
             raise ValueError(f"{what} has '{name}', but those of {model} are: {known}")
+        _finite(f"{what}['{name}']", given[name])
     return {**defaults, **given}
 
 
-def _each(what: str, values: float | Sequence, count: int, of: str) -> Array:
-    numbers = np.atleast_1d(np.array(values, np.float64))
+def _finite(what: str, values: Any, least: float = -np.inf) -> Array:
+    """The numbers, none of which is infinite, NaN, or below `least`."""
+    numbers: Array = np.atleast_1d(np.array(values, np.float64))
+    wrong = numbers[~(np.isfinite(numbers) & (numbers >= least))]
+    if wrong.size:
+        bound = "" if least == -np.inf else f" of at least {least:g}"
+        raise ValueError(f"{what} has {wrong[0]:g}, but must have finite numbers{bound}")
+    return numbers
+
+
+def _each(
+    what: str, values: float | Sequence, count: int, of: str, least: float = -np.inf
+) -> Array:
+    numbers = _finite(what, values, least)
     if numbers.size == 1:
         numbers = np.repeat(numbers, count)
     if numbers.size != count:
@@ -254,6 +270,7 @@ def _each(what: str, values: float | Sequence, count: int, of: str) -> Array:
 def _rectangle(what: str, rows: Rows) -> Rows:
     if len({len(row) for row in rows}) != 1 or not rows[0]:
         raise ValueError(f"{what} has rows of {sorted({len(row) for row in rows})} items")
+    _finite(what, rows)
     return rows
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from blocks.kernels import matrices
 from blocks.kernels.caching import njit
 from blocks.kernels.indirect import call_advance, call_noise, call_observe
-from blocks.kernels.kalman import Track, correct_mean, store
+from blocks.kernels.kalman import Track, correct_mean, expect, expect_track, store
 from blocks.kernels.state_space import StateSpace, wrapped
 
 Array = np.ndarray[Any, Any]
@@ -129,9 +129,18 @@ def unscented(
     intervals     (time,)   time since the observation before [s]
     mean          (n,)      replaced by the last updated mean
     covariance    (n, n)    likewise
+
+    Raises ValueError for arrays of other shapes or dtypes, and where there is no such distance.
     """
     n, m = model.size, model.rows
+    expect_track(np.float64, observations.shape[:1], n, m, observations, mean, covariance, out)
+    expect(np.float64, intervals=(intervals, observations.shape[:1]))
     spread = alpha * alpha * (n + kappa)
+    if not 0.0 < spread < np.inf:
+        raise ValueError(
+            f"alpha^2 (n + kappa) = {spread}, but must be above 0: alpha = {alpha}, n = {n}, "
+            f"kappa = {kappa}"
+        )
     weights = np.full((2, 2 * n + 1), 0.5 / spread)  # for means, for covariances
     weights[0, 0] = 1.0 - n / spread
     weights[1, 0] = weights[0, 0] + 1.0 - alpha * alpha + beta

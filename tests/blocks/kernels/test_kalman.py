@@ -30,17 +30,20 @@ def with_holes(steps, m):
     return observations
 
 
-def run(form, observations, F, Q, H, R, mean, covariance):
+def run(form, observations, F, Q, H, R, mean, covariance, dtype=None):
     """The filter in one of its forms; F and Q may be one for all steps."""
     n, m = len(mean), len(H)
-    F, Q = (np.atleast_3d(A) if A.ndim == 3 else A[None] for A in (F, Q))
-    out = Track.empty((len(observations),), n, m)
-    mean, covariance = np.array(mean, float), np.array(covariance, float)
+    dtype = dtype or F.dtype
+    F, Q = (A if A.ndim == 3 else A[None] for A in (F, Q))
+    observations, F, Q, H, R, mean, covariance = (
+        np.array(A, dtype, order="C") for A in (observations, F, Q, H, R, mean, covariance)
+    )
+    out = Track.empty((len(observations),), n, m, dtype)
     if form == "square_root":
         factor = np.linalg.cholesky(covariance)
         done = square_root(observations, F, Q, H, R, mean, factor, out)
     elif form.startswith("lanes"):
-        many = Track.empty((3, len(observations)), n, m)
+        many = Track.empty((3, len(observations)), n, m, dtype)
         done = kalman_tracks.linear_tracks(
             np.stack([observations[::-1], observations, observations]), F, Q, H, R,
             np.tile(mean, (3, 1)), np.tile(covariance, (3, 1, 1)), many,
@@ -203,6 +206,124 @@ def test_the_square_root_form_survives_in_float32():
     assert factor.dtype == np.float32
     assert np.isfinite(out.estimates).all()
     assert (out.covariances.diagonal(axis1=1, axis2=2) >= 0.0).all()
+
+
+def test_the_other_forms_stop_there_and_do_not_go_on_with_nonsense():
+    observations, F, Q, H, R = ill_conditioned(np.float32, 3000)
+    for is_joseph in (True, False):
+        out = Track.empty((3000,), 4, 2, np.float32)
+        covariance = np.float32(1e6) * np.eye(4, dtype=np.float32)
+        mean = np.zeros(4, np.float32)
+        assert kalman.linear(
+            observations, F, Q, H, R, mean, covariance, out, is_joseph=is_joseph
+        ) < 3000  # fmt: skip
+
+
+@pytest.mark.parametrize(("n", "m"), [(4, 2), (8, 3)])
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_works_in_float32(form, n, m):
+    given = system(n, m)
+    observations = with_holes(40, m)
+    out = run(form, observations, *given, np.ones(n), np.eye(n), np.float32)
+    means, covariances, nis, _ = references.kalman_filter(
+        observations, *given, np.ones(n), np.eye(n)
+    )
+    assert {array.dtype for array in out} == {np.dtype(np.float32)}
+    np.testing.assert_allclose(out.estimates, means, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(out.covariances, covariances, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(out.nis, nis, rtol=2e-3, atol=1e-3)
+
+
+def sparse(F, H, R):
+    """The same system with zeros and ones in its matrices."""
+    F, H, R = F.copy(), H.copy(), np.diag(R.diagonal())
+    F[1:, 0], F[0, 0], H[:, -1], H[0, 0] = 0.0, 1.0, 0.0, 1.0
+    return F, H, R
+
+
+@pytest.mark.parametrize("form", ["joseph", "simple", "lanes joseph", "lanes simple"])
+def test_zeros_and_ones_that_are_not_multiplied_with_change_nothing(form):
+    F, Q, H, R = system(4, 2)
+    F, H, R = sparse(F, H, R)
+    observations = with_holes(40, 2)
+    out = run(form, observations, F, Q, H, R, np.ones(4), np.eye(4))
+    means, covariances, nis, _ = references.kalman_filter(
+        observations, F, Q, H, R, np.ones(4), np.eye(4)
+    )
+    np.testing.assert_allclose(out.estimates, means, rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(out.covariances, covariances, rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(out.nis, nis, rtol=1e-9, atol=1e-10)
+
+
+def test_a_hole_in_one_track_of_the_lanes_does_not_touch_the_others():
+    given = [A[None] if A.shape == (4, 4) else A for A in system(4, 2)]
+    observations = RNG.standard_normal((8, 20, 2))
+    holed = observations.copy()
+    holed[3, 5:9, 0] = np.nan
+    outs = []
+    for seen in (observations, holed):
+        out = Track.empty((8, 20), 4, 2)
+        kalman_tracks.linear_tracks(
+            seen, *given, np.zeros((8, 4)), np.tile(np.eye(4), (8, 1, 1)), out
+        )
+        outs.append(out)
+    others = np.arange(8) != 3
+    for whole, with_hole in zip(*outs, strict=True):
+        np.testing.assert_array_equal(whole[others], with_hole[others])
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"observations": np.zeros((9, 3))}, r"observations: float64 with shape \(9, 3\), but exp"),
+        ({"observations": np.zeros((9, 2), np.float32)}, "observations: float32 with shape"),
+        ({"F": np.zeros((1, 4, 3))}, r"F: .* expected float64 with shape \(1, 4, 4\)"),
+        ({"F": np.zeros((5, 4, 4))}, r"F: .* expected float64 with shape \(9, 4, 4\)"),
+        ({"Q": np.zeros((9, 4, 4))}, r"Q: .* expected float64 with shape \(1, 4, 4\)"),
+        ({"R": np.zeros((3, 3))}, r"R: .* expected float64 with shape \(2, 2\)"),
+        ({"covariance": np.zeros((3, 3))}, r"covariance: .* shape \(4, 4\)"),
+        ({"out": Track.empty((8,), 4, 2)}, r"estimates: .* shape \(9, 4\)"),
+        ({"H": np.zeros((2, 8))[:, ::2]}, "H has gaps"),
+    ],
+)
+@pytest.mark.parametrize("form", [kalman.linear, square_root])
+def test_arrays_that_do_not_fit_are_named(form, change, text):
+    F, Q, H, R = system(4, 2)
+    given = {
+        "observations": np.zeros((9, 2)), "F": F[None], "Q": Q[None], "H": H, "R": R,
+        "mean": np.zeros(4), "covariance": np.eye(4), "out": Track.empty((9,), 4, 2),
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=text):
+        form(*{**given, **change}.values())
+
+
+def test_the_square_root_form_names_what_is_no_covariance():
+    F, Q, H, R = system(4, 2)
+    rest = np.zeros(4), np.eye(4), Track.empty((9,), 4, 2)
+    with pytest.raises(ValueError, match="process noise is not positive"):
+        square_root(np.zeros((9, 2)), F[None], -Q[None], H, R, *rest)
+    with pytest.raises(ValueError, match="observation noise is not positive"):
+        square_root(np.zeros((9, 2)), F[None], Q[None], H, -R, *rest)
+
+
+def test_what_is_not_finite_stops_a_filter_at_its_step():
+    F, Q, H, R = system(4, 2)
+    observations = np.zeros((9, 2))
+    observations[4, 1] = np.inf
+    out = Track.empty((9,), 4, 2)
+    start = np.zeros(4), np.eye(4)
+    assert kalman.linear(observations, F[None], Q[None], H, R, *start, out) == 4
+    many = Track.empty((3, 9), 4, 2)
+    seen = np.stack([np.zeros((9, 2)), observations, np.zeros((9, 2))])
+    done = kalman_tracks.linear_tracks(
+        seen, F[None], Q[None], H, R, np.zeros((3, 4)), np.tile(np.eye(4), (3, 1, 1)), many
+    )
+    assert done.tolist() == [9, 4, 9]
+    for place in range(4):
+        wrong = [F[None].copy(), Q[None].copy(), H.copy(), R.copy()]
+        wrong[place][..., 0, 0] = np.nan
+        start = np.zeros(4), np.eye(4)
+        assert kalman.linear(np.zeros((9, 2)), *wrong, *start, out) == 0
 
 
 @pytest.mark.parametrize("n", [2, SMALL + 1])

@@ -233,6 +233,18 @@ def test_a_function_typed_in_at_a_prompt_works_too():
     [
         ({"motion": "lorenz_rk"}, "motion = 'lorenz_rk' is no model; did you mean 'lorenz_rk4'"),
         ({"observation": "xyz"}, "expected one of identity, position"),
+        ({"process_noise": -1.0}, "process_noise has -1, but must have finite numbers of at l"),
+        ({"process_noise": np.nan}, "process_noise has nan"),
+        ({"step_s": 0.0}, "step_s = 0 s, but must be finite and above 0"),
+        ({"observation_noise": (1.0, -2.0)}, "observation_noise has -2"),
+        ({"initial_state": (1.0, np.inf, 0.0, 0.0)}, "initial_state has inf"),
+        ({"initial_variance": -1.0}, "initial_variance has -1"),
+        ({"transition": ((1.0, np.nan), (0.0, 1.0))}, "transition has nan"),
+        ({"observation_covariance": ((1.0, np.nan), (np.nan, 1.0))}, "observation_covariance has"),
+        (
+            {"motion": "pendulum", "motion_parameters": {"length": np.nan}},
+            r"motion_parameters\['length'\] has nan",
+        ),
         ({"dimensions": 4}, "dimensions = 4, but constant_velocity has 1 to 3"),
         ({"motion_parameters": {"g": 1.0}}, "motion_parameters has 'g', but those of constant_v"),
         ({"observation_noise": (1.0, 1.0, 1.0)}, "observation_noise has 3 items, but there are 2"),
