@@ -179,7 +179,7 @@ def main() -> None:
     seen = rng.standard_normal((STEPS, 2))
     many = rng.standard_normal((TRACKS, TRACK_STEPS, 2))
     for kind, (F, Q, H), R in (("CV", moves, model.R), ("full", full, model.R + 0.3)):
-        shapes = (pattern(F[0]), pattern(H), pattern(R)) if kind == "CV" else (
+        shapes = (pattern(F[0]), pattern(H), pattern(R, has_ones=False)) if kind == "CV" else (
             dense(4, 4), dense(2, 4), dense(2, 2)
         )  # fmt: skip
         out = Track.empty((STEPS,), 4, 2)

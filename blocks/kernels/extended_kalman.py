@@ -151,7 +151,11 @@ def extended(
         np.empty(m), H[None],
     )  # fmt: skip
     if max(n, m) <= SMALL:
-        shapes = dense(n, n), pattern(H) if model.linear_seen else dense(m, n), pattern(model.R)
+        shapes = (
+            dense(n, n),
+            pattern(H) if model.linear_seen else dense(m, n),
+            pattern(model.R, has_ones=False),
+        )
         flags = flag(is_joseph), flag(model.linear_seen)
         return int(_extended_small(*given, *shapes, *flags, *out))
     return int(_extended_large(*given, is_joseph, np.empty((5, max(n, m), max(n, m))), *out))

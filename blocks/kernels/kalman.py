@@ -337,7 +337,7 @@ def linear(
     n, m = expect_linear(observations, F, Q, H, R, mean, covariance, out)
     given = (observations, F, Q, H[None], R[None], mean[None], covariance[None])
     if max(n, m) <= SMALL:
-        shapes = shape_of(F), pattern(H), pattern(R)
+        shapes = shape_of(F), pattern(H), pattern(R, has_ones=False)
         return int(_linear_small(*given, *shapes, flag(is_joseph), *out))
     work = np.empty((5, max(n, m), max(n, m)), mean.dtype)
     return int(_linear_large(*given, is_joseph, work, *out))

@@ -139,7 +139,7 @@ def _lanes(
     out: Track, is_joseph: bool, done: Array,
 ) -> None:  # fmt: skip
     n, dtype = means.shape[1], means.dtype
-    shapes = shape_of(F), pattern(H), pattern(R)
+    shapes = shape_of(F), pattern(H), pattern(R, has_ones=False)
     spread, kept = out.covariances, flag(out.covariances.shape[1] > 0)
     _linear_lanes(
         observations, F, Q, H[None], R[None], means, covariances, np.empty((n, LANES), dtype),

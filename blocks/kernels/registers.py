@@ -20,9 +20,13 @@ Pattern = tuple[tuple[tuple[None, ...], ...], ...]
 _ZERO, _ONE, _ANY = (), (None,), (None, None)
 
 
-def pattern(matrix: Array) -> Pattern:
-    """Which entries of a matrix are 0 or 1."""
-    return _pattern(matrix.shape, matrix.dtype.char, matrix.tobytes())
+def pattern(matrix: Array, *, has_ones: bool = True) -> Pattern:
+    """Which entries of a matrix are 0 or 1.
+
+    has_ones   whether a 1 counts: not where it is one value of many, such as a variance that is
+               tuned, since code is compiled for each pattern
+    """
+    return _pattern(matrix.shape, matrix.dtype.char, matrix.tobytes(), has_ones)
 
 
 def dense(rows: int, columns: int) -> Pattern:
@@ -31,9 +35,9 @@ def dense(rows: int, columns: int) -> Pattern:
 
 
 @lru_cache(maxsize=1024)
-def _pattern(shape: tuple[int, int], dtype: str, content: bytes) -> Pattern:
+def _pattern(shape: tuple[int, int], dtype: str, content: bytes, has_ones: bool) -> Pattern:
     rows = np.frombuffer(content, dtype).reshape(shape).tolist()
-    kinds = {0.0: _ZERO, 1.0: _ONE}
+    kinds = {0.0: _ZERO, 1.0: _ONE if has_ones else _ANY}
     return tuple(tuple(kinds.get(value, _ANY) for value in row) for row in rows)
 
 

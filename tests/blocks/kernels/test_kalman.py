@@ -64,7 +64,7 @@ FEWER = FORMS[:4]  # lanes take seconds to compile
 
 @pytest.mark.parametrize(
     ("form", "n", "m"),
-    [(form, *size) for form in FORMS for size in SIZES if "lanes" not in form or size != (2, 2)],
+    [(form, *size) for form in FORMS for size in SIZES if "lanes" not in form or size > (2, 2)],
 )
 def test_every_form_is_the_textbook_filter_with_missing_rows_cut_out(form, n, m):
     given = system(n, m)
