@@ -117,9 +117,9 @@ def expect_linear(
     out: Track,
 ) -> tuple[int, int]:  # fmt: skip
     """`expect` for the arguments of `linear` and `linear_tracks`; returns n and m."""
-    n, m, dtype = mean.shape[-1], H.shape[0], mean.dtype
-    steps = observations.shape[-2]
-    moves = (steps if len(F) > 1 else 1, n, n)
+    n, m = mean.shape[-1], H.shape[0]
+    dtype = np.float32 if mean.dtype == np.float32 else np.float64
+    moves = (1 if len(F) == 1 else observations.shape[-2], n, n)
     expect(dtype, F=(F, moves), Q=(Q, moves), H=(H, (m, n)), R=(R, (m, m)))
     expect_track(dtype, observations.shape[:-1], n, m, observations, mean, covariance, out)
     return n, m

@@ -8,6 +8,7 @@ from scipy.linalg import solve_discrete_are
 from blocks.kernels import constant_gain, extended_kalman, kalman, kalman_tracks, state_space
 from blocks.kernels.kalman import SMALL, Track
 from blocks.kernels.square_root import square_root
+from blocks.kernels.unscented import unscented
 
 RNG = np.random.default_rng(5)
 SIZES = [(1, 1), (2, 2), (4, 2), (8, 3), (3, 8)]  # in registers, and on arrays
@@ -286,6 +287,7 @@ def test_a_hole_in_one_track_of_the_lanes_does_not_touch_the_others():
         ({"R": np.zeros((3, 3))}, r"R: .* expected float64 with shape \(2, 2\)"),
         ({"covariance": np.zeros((3, 3))}, r"covariance: .* shape \(4, 4\)"),
         ({"out": Track.empty((8,), 4, 2)}, r"estimates: .* shape \(9, 4\)"),
+        ({"mean": np.zeros(4, np.int64)}, "mean: int64 .* expected float64"),
         ({"H": np.zeros((2, 8))[:, ::2]}, "H has gaps"),
     ],
 )
@@ -298,6 +300,21 @@ def test_arrays_that_do_not_fit_are_named(form, change, text):
     }  # fmt: skip
     with pytest.raises(ValueError, match=text):
         form(*{**given, **change}.values())
+
+
+@pytest.mark.parametrize("moves", [0, 1])
+def test_a_frame_of_no_observations_is_no_error(moves):
+    F, Q, H, R = system(4, 2)
+    F, Q = np.repeat(F[None], moves, axis=0), np.repeat(Q[None], moves, axis=0)
+    mean = np.ones(4)
+    out = Track.empty((0,), 4, 2)
+    assert kalman.linear(np.empty((0, 2)), F, Q, H, R, mean, np.eye(4), out) == 0
+    assert (mean == 1.0).all()
+    done = kalman_tracks.linear_tracks(
+        np.empty((3, 0, 2)), F, Q, H, R, np.ones((3, 4)), np.tile(np.eye(4), (3, 1, 1)),
+        Track.empty((3, 0), 4, 2),
+    )  # fmt: skip
+    assert done.tolist() == [0, 0, 0]
 
 
 def test_the_square_root_form_names_what_is_no_covariance():
@@ -415,3 +432,15 @@ def test_a_state_that_is_not_finite_is_no_missing_observation():
     out = Track.empty((3,), 3, 3)
     mean = np.array([np.nan, 0.0, 0.0])
     assert extended_kalman.extended(model, np.zeros((3, 3)), np.ones(3), mean, np.eye(3), out) == 0
+
+
+@pytest.mark.parametrize("form", [extended_kalman.extended, unscented])
+def test_filters_of_models_name_arrays_that_do_not_fit_too(form):
+    model = state_space.build("lorenz_rk4", "identity", step_s=0.02)
+    rest = np.zeros(3), np.eye(3), Track.empty((5,), 3, 3)
+    with pytest.raises(ValueError, match=r"intervals: float64 with shape \(4,\), but expected"):
+        form(model, np.zeros((5, 3)), np.ones(4), *rest)
+    with pytest.raises(ValueError, match=r"observations: float32 with shape \(5, 3\)"):
+        form(model, np.zeros((5, 3), np.float32), np.ones(5), *rest)
+    with pytest.raises(ValueError, match=r"observations: .* expected float64 with shape \(5, 3\)"):
+        form(model, np.zeros((5, 2)), np.ones(5), *rest)
