@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from blocks.kernels import kalman, particle, smoother, state_space, unscented
+from blocks.kernels import extended_kalman, particle, smoother, state_space, unscented
 from blocks.kernels.kalman import Track
 from blocks.kernels.particle import Cloud
 from blocks.kernels.smoother import Window
@@ -126,7 +126,7 @@ def extended(model: StateSpace, observations: Array, setting: Setting, seed: int
     out = Track.empty((len(observations),), 3, 3)
     start = model.initial.copy(), model.initial_covariance.copy()
     return _filtered(
-        out, kalman.extended(model, observations, _intervals(observations), *start, out)
+        out, extended_kalman.extended(model, observations, _intervals(observations), *start, out)
     )
 
 

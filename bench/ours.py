@@ -12,6 +12,8 @@ from blocks.decoder.convolutional import Convolutional
 from blocks.detector.sum_product import SumProduct
 from blocks.detector.viterbi import Viterbi
 from blocks.kernels import kalman, particle
+from blocks.kernels.extended_kalman import extended as extended_filter
+from blocks.kernels.kalman_tracks import linear_tracks
 
 Array = np.ndarray[Any, Any]
 Call = Callable[[], Array]
@@ -79,7 +81,7 @@ def kalman_tracks(given: Tracks, *, is_joseph: bool) -> Call:
     out = kalman.Track.empty(given.observations.shape[:2], 4, 2)
 
     def call() -> Array:
-        kalman.linear_tracks(
+        linear_tracks(
             given.observations, system["F"][None], system["Q"][None], system["H"], system["R"],
             np.tile(system["mean"], (tracks, 1)), np.tile(system["covariance"], (tracks, 1, 1)),
             out, is_joseph=is_joseph,
@@ -96,7 +98,7 @@ def extended(given: Tracks) -> Call:
 
     def call() -> Array:
         start = given.start()
-        kalman.extended(
+        extended_filter(
             given.model, given.observations, intervals, start["mean"].copy(),
             start["covariance"].copy(), out,
         )  # fmt: skip

@@ -16,7 +16,7 @@ Rows = tuple[tuple[float, ...], ...]
 
 
 class Modelled(Block):
-    """Parameters of a state-space model; kernels/state_space.py describes the models.
+    """Parameters of a state-space model; kernels/motions.py and observations.py describe them.
 
     Users add their own to MOTIONS and OBSERVATIONS there.
     """

@@ -11,8 +11,8 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from blocks.kernels.caching import njit
 from blocks.kernels.unrolled import LANES, exp, fold, lanes, put_lanes, repeat, unrolled, where
 
 Array = np.ndarray[Any, Any]

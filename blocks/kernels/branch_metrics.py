@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from blocks.kernels import unrolled
+from blocks.kernels.caching import njit
 from blocks.kernels.tiles import HALVES, WIDTH
 
 Array = np.ndarray[Any, Any]

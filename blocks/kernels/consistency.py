@@ -10,9 +10,9 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from blocks.kernels import matrices
+from blocks.kernels.caching import njit
 
 Array = np.ndarray[Any, Any]
 

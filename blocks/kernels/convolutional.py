@@ -29,8 +29,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
-from numba import njit
 
+from blocks.kernels.caching import njit
 from blocks.kernels.shift_register import ShiftRegisterCode
 from blocks.kernels.windows import Windows
 

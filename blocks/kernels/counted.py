@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from blocks.kernels.caching import njit
 from blocks.kernels.unrolled import unrolled
 
 Array = np.ndarray[Any, Any]
@@ -100,7 +100,7 @@ def normal_quantile(p: float) -> float:
 @njit(cache=True, nogil=True)
 def normal(key: np.uint64, place: np.uint64) -> float:
     """Standard normal."""
-    return normal_quantile(uniform(key, place))
+    return float(normal_quantile(uniform(key, place)))
 
 
 @njit(cache=True, nogil=True)

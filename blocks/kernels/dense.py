@@ -14,10 +14,10 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from blocks.kernels import activations
 from blocks.kernels.activations import LINEAR, RELU, log_softmax
+from blocks.kernels.caching import njit
 from blocks.kernels.unrolled import LANES, fma, lanes, put_lanes, repeat, unrolled, where
 
 Array = np.ndarray[Any, Any]

@@ -2,30 +2,44 @@
 
 A kernel that takes a function as an argument would be compiled anew for each, in every process,
 since numba does not keep such code. A kernel that takes an address is compiled once: which function
-stands there may differ from call to call, as long as it has the form that `call_...` says.
+stands there may differ from call to call, as long as it has the form that `call_...` says. Nothing
+can check that while it runs, so `address_of` compiles to the form and `call_...` refuses arguments
+of other types: arrays that are not float64, or of which the numbers do not lie side by side.
+
+Such a function cannot raise: numba prints the error, and the caller goes on with what was written
+until then. Division by zero gives infinity or NaN, at which filters stop.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from numba import cfunc, types
+import numba
 from numba.core import config as untyped_config
+from numba.core import errors as untyped_errors
 from numba.extending import intrinsic
 
+from blocks.kernels.caching import cfunc
+
 config: Any = untyped_config
+errors: Any = untyped_errors
+types: Any = numba.types
 _VECTOR = types.Array(types.float64, 1, "C")
 _MATRIX = types.Array(types.float64, 2, "C")
+_STATE = {"state": _VECTOR}
+_MOVED = {**_STATE, "interval": types.float64, "parameters": _VECTOR, "out": _VECTOR}
+_SEEN = {**_STATE, "parameters": _VECTOR, "out": _VECTOR}
 
-#: The forms of a model's functions; kernels/state_space.py says what they do.
-FORMS = {
-    "advance": types.void(_VECTOR, types.float64, _VECTOR, _VECTOR),
-    "linearise": types.void(_VECTOR, types.float64, _VECTOR, _VECTOR, _MATRIX),
-    "noise": types.void(types.float64, _VECTOR, _MATRIX),
-    "observe": types.void(_VECTOR, _VECTOR, _VECTOR),
-    "observe_linearised": types.void(_VECTOR, _VECTOR, _VECTOR, _MATRIX),
+#: The arguments of a model's functions, by form; motions.py and observations.py say what they do.
+FORMS: dict[str, dict[str, Any]] = {
+    "advance": _MOVED,
+    "linearise": {**_MOVED, "jacobian": _MATRIX},
+    "noise": {"interval": types.float64, "parameters": _VECTOR, "out": _MATRIX},
+    "observe": _SEEN,
+    "observe_linearised": {**_SEEN, "jacobian": _MATRIX},
 }
 _kept: list[Any] = []  # compiled functions must outlive their addresses
 
@@ -39,58 +53,44 @@ def address_of(function: Callable[..., None], form: str) -> Any:
     plain = getattr(function, "py_func", function)
     if config.DISABLE_JIT:
         return plain
+    signature = types.void(*FORMS[form].values())
     try:
-        made = cfunc(FORMS[form], cache=True)(plain)
+        made = cfunc(plain, signature, cache=True, error_model="numpy")
     except RuntimeError:  # typed in at a prompt: there is no file beside which to keep it
-        made = cfunc(FORMS[form])(plain)
+        made = cfunc(plain, signature, cache=False, error_model="numpy")
     _kept.append(made)
     return made.address
 
 
-def _call(form: str) -> Any:
-    """Typing and code of a call through an address."""
-    wanted = FORMS[form]
-    signature = types.void(types.intp, *wanted.args)
+def _call(form: str) -> Callable[..., None]:
+    """What calls the function of this form at an address, from compiled code."""
+    if config.DISABLE_JIT:
+        return lambda function, *arguments: function(*arguments)
+    wanted = tuple(FORMS[form].values())
 
-    def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        pointer = context.get_value_type(types.FunctionType(wanted).ftype)
-        builder.call(builder.inttoptr(values[0], pointer), values[1:])
-        return context.get_dummy_value()
+    def declare(typing: Any, address: Any, *given: Any) -> Any:
+        if given != wanted:
+            raise errors.TypingError(f"call_{form} takes {wanted}, but is given {given}")
 
-    return signature, lower
+        def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            kind = context.get_value_type(types.FunctionType(types.void(*wanted)).ftype)
+            builder.call(builder.inttoptr(values[0], kind), values[1:])
+            return context.get_dummy_value()
+
+        return types.void(types.intp, *wanted), lower
+
+    # numba asks for the names of the arguments
+    names = ("typing", "address", *FORMS[form])
+    declare.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
+    )
+    declare.__name__ = f"call_{form}"
+    made: Callable[..., None] = intrinsic(declare)
+    return made
 
 
-if config.DISABLE_JIT:
-
-    def _directly(function: Callable[..., None], *arguments: Any) -> None:
-        function(*arguments)
-
-    call_advance = call_linearise = call_noise = call_observe = _directly
-    call_observe_linearised = _directly
-
-else:
-
-    @intrinsic
-    def call_advance(typing, address, state, interval, parameters, out):  # type: ignore[no-untyped-def]
-        """Call the function of the form `advance` at this address."""
-        return _call("advance")
-
-    @intrinsic
-    def call_linearise(typing, address, state, interval, parameters, out, jacobian):  # type: ignore[no-untyped-def]
-        """Call the function of the form `linearise` at this address."""
-        return _call("linearise")
-
-    @intrinsic
-    def call_noise(typing, address, interval, parameters, out):  # type: ignore[no-untyped-def]
-        """Call the function of the form `noise` at this address."""
-        return _call("noise")
-
-    @intrinsic
-    def call_observe(typing, address, state, parameters, out):  # type: ignore[no-untyped-def]
-        """Call the function of the form `observe` at this address."""
-        return _call("observe")
-
-    @intrinsic
-    def call_observe_linearised(typing, address, state, parameters, out, jacobian):  # type: ignore[no-untyped-def]
-        """Call the function of the form `observe_linearised` at this address."""
-        return _call("observe_linearised")
+call_advance = _call("advance")
+call_linearise = _call("linearise")
+call_noise = _call("noise")
+call_observe = _call("observe")
+call_observe_linearised = _call("observe_linearised")

@@ -1,4 +1,4 @@
-"""Kalman filters, linear and extended: whole frames, one step per observation.
+"""The Kalman filter over whole frames of one track, one step per observation.
 
 Kalman, "A new approach to linear filtering and prediction problems", 1960; the names follow
 Bar-Shalom, Li, Kirubarajan, "Estimation with Applications to Tracking and Navigation", 2001. Each
@@ -6,17 +6,15 @@ step predicts over the interval before its observation, then corrects: the mean 
 a filter starts from are those one interval before the first observation.
 
 An observation that is NaN is missing: the step corrects with the other rows, or predicts only.
-Where the innovation covariance is not positive, a filter stops and says at which step.
+Where the innovation covariance is not positive, or a number not finite, a filter stops and says at
+which step.
 
 Systems of up to SMALL states and as many rows of observation run in registers (kernels/small.py,
-kernels/unrolled.py); larger ones, and the square-root form, on arrays.
+kernels/unrolled.py), with code made for what is 0 or 1 in their matrices; larger ones on arrays.
+Arrays are float64, or all float32.
 
-Outputs that all filters share, written step by step, each left out if its length is 0:
-    estimates    (time, n)     updated means
-    covariances  (time, n, n)  updated covariances
-    innovations  (time, m)     observation less its prediction, angles wrapped; NaN where missing
-    nis          (time,)       normalised innovation squared, e' S^-1 e, over the rows that came
-    det          (time,)       determinant of S over the same rows
+Many tracks at once are in kernels/kalman_tracks.py, other forms of the filter in square_root.py,
+constant_gain.py, extended_kalman.py and unscented.py.
 """
 
 from __future__ import annotations
@@ -24,12 +22,21 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from blocks.kernels import matrices, small
-from blocks.kernels.indirect import call_linearise, call_noise, call_observe_linearised
-from blocks.kernels.state_space import StateSpace, wrapped
-from blocks.kernels.unrolled import LANES, is_nan, lanes, put_lanes, unrolled, where
+from blocks.kernels.caching import njit
+from blocks.kernels.registers import (
+    Pattern,
+    dense,
+    load_row,
+    load_triangle,
+    matrix_at,
+    pattern,
+    store_row,
+    store_triangle,
+    total,
+)
+from blocks.kernels.unrolled import unrolled
 
 Array = np.ndarray[Any, Any]
 
@@ -37,7 +44,14 @@ SMALL = 6  # states, and rows of observation, up to which a step is unrolled
 
 
 class Track(NamedTuple):
-    """What a filter writes for the observations it is given; see the top of this file."""
+    """What a filter writes for the observations it is given, step by step.
+
+    estimates    (time, n)     updated means
+    covariances  (time, n, n)  updated covariances, left out if their length is 0
+    innovations  (time, m)     observation less its prediction, angles wrapped; NaN where missing
+    nis          (time,)       normalised innovation squared, e' S^-1 e, over the rows that came
+    det          (time,)       determinant of S over the same rows
+    """
 
     estimates: Array
     covariances: Array
@@ -56,8 +70,8 @@ class Track(NamedTuple):
             np.empty(shape, dtype),
         )
 
-    def of(self, track: int) -> Track:
-        """That of one track."""
+    def of(self, track: int | slice) -> Track:
+        """That of one track, or of some."""
         return Track(*(array[track] for array in self))
 
 
@@ -68,105 +82,144 @@ def log_likelihood(innovations: Array, nis: Array, det: Array) -> Array:
     return result
 
 
-# --- Steps on numbers in registers; see kernels/unrolled.py ---------------------------------------
+def expect(dtype: Any, **arrays: tuple[Array, tuple[int, ...]]) -> None:
+    """ValueError that names the first array which is not of this dtype and its shape.
+
+    What compiled code reads is not checked again, so that it may read beyond the end.
+    """
+    for name, (array, shape) in arrays.items():
+        if array.shape != shape or array.dtype != dtype:
+            raise ValueError(
+                f"{name}: {array.dtype} with shape {array.shape}, but expected {np.dtype(dtype)} "
+                f"with shape {shape}"
+            )
+        if not array.flags.c_contiguous:
+            raise ValueError(f"{name} has gaps between its numbers; make it np.ascontiguousarray")
+
+
+def expect_track(
+    dtype: Any, shape: tuple[int, ...], n: int, m: int, observations: Array, mean: Array,
+    covariance: Array, out: Track,
+) -> None:  # fmt: skip
+    """`expect` for what all filters take; shape is (time,) or (track, time)."""
+    *tracks, steps = shape
+    kept = steps if out.covariances.shape[-3] else 0
+    expect(
+        dtype, observations=(observations, (*shape, m)), mean=(mean, (*tracks, n)),
+        covariance=(covariance, (*tracks, n, n)), estimates=(out.estimates, (*shape, n)),
+        covariances=(out.covariances, (*tracks, kept, n, n)),
+        innovations=(out.innovations, (*shape, m)), nis=(out.nis, shape), det=(out.det, shape),
+    )  # fmt: skip
+
+
+def expect_linear(
+    observations: Array, F: Array, Q: Array, H: Array, R: Array, mean: Array, covariance: Array,
+    out: Track,
+) -> tuple[int, int]:  # fmt: skip
+    """`expect` for the arguments of `linear` and `linear_tracks`; returns n and m."""
+    n, m = mean.shape[-1], H.shape[0]
+    dtype = np.float32 if mean.dtype == np.float32 else np.float64
+    moves = (1 if len(F) == 1 else observations.shape[-2], n, n)
+    expect(dtype, F=(F, moves), Q=(Q, moves), H=(H, (m, n)), R=(R, (m, m)))
+    expect_track(dtype, observations.shape[:-1], n, m, observations, mean, covariance, out)
+    return n, m
+
+
+def flag(is_set: bool) -> Any:
+    """The same, for code that is made for the one or the other."""
+    return (None,) if is_set else ()
+
+
+# --- In registers ---------------------------------------------------------------------------------
 
 
 @unrolled
-def load_row(array: Array, at: int, size: tuple[float, ...]) -> Any:
-    """Row `at` of a matrix as a tuple as long as `size`."""
-    return tuple(array[at, i] for i in range(len(size)))
+def predict(x: Any, P: Any, F: Array, Q: Array, at: int, shape: Pattern) -> Any:
+    """F x, and the triangle of F P F' + Q for that of P."""
+    f, q = matrix_at(F, at, shape), matrix_at(Q, at, dense(len(shape), len(shape)))
+    return small.apply(f, x), small.triangle(small.sandwich(f, small.mirrored(P), q))
 
 
 @unrolled
-def load_matrix(array: Array, at: int, rows: tuple[float, ...], columns: tuple[float, ...]) -> Any:
-    """Matrix `at` of a stack as a tuple of rows."""
-    return tuple(tuple(array[at, i, j] for j in range(len(columns))) for i in range(len(rows)))
-
-
-@unrolled
-def store_row(array: Array, at: int, values: Any) -> None:
-    """Put a tuple into row `at`."""
-    for i, value in enumerate(values):
-        array[at, i] = value
-
-
-@unrolled
-def store_matrix(array: Array, at: int, values: Any) -> None:
-    """Put a tuple of rows into matrix `at` of a stack."""
-    for i, row in enumerate(values):
-        for j, value in enumerate(row):
-            array[at, i, j] = value
-
-
-@unrolled
-def total(values: Any) -> Any:
-    """Sum of a tuple: NaN if any of it is."""
-    result = values[0]
-    for value in values[1:]:
-        result = result + value
-    return result
-
-
-@unrolled
-def present(values: Any, there: Any) -> Any:
-    """The values, 0 where they are marked as missing."""
-    return tuple(where(is_nan(v), 0.0, v) * flag for v, flag in zip(values, there, strict=True))
-
-
-@unrolled
-def innovation_of(y: Any, H: Any, x: Any) -> Any:
+def innovation(y: Any, x: Any, H: Array, shape: Pattern) -> Any:
     """Observation less its prediction, y - H x."""
-    return tuple(value - mean for value, mean in zip(y, small.apply(H, x), strict=True))
+    seen = small.apply(matrix_at(H, 0, shape), x)
+    return tuple(value - expected for value, expected in zip(y, seen, strict=True))
 
 
-apply = unrolled(small.apply)
-sandwich = unrolled(small.sandwich)
-correct = unrolled(small.correct)
-joseph = unrolled(small.joseph)
-simple = unrolled(small.simple)
-known = unrolled(small.known)
-without_missing = unrolled(small.without_missing)
-
-
-# --- Linear ---------------------------------------------------------------------------------------
+@unrolled
+def update(
+    x: Any, P: Any, y: Any, e: Any, H: Array, R: Array, H_shape: Pattern, R_shape: Pattern,
+    is_joseph: Any, may_miss: Any,
+) -> Any:  # fmt: skip
+    """small.update for triangles of covariances."""
+    x, P, squared, determinant = small.update(
+        x, small.mirrored(P), y, e, matrix_at(H, 0, H_shape), matrix_at(R, 0, R_shape),
+        is_joseph=is_joseph, may_miss=may_miss,
+    )  # fmt: skip
+    return x, small.triangle(P), squared, determinant
 
 
 @njit(cache=True, nogil=True)
 def _linear_small(
     observations: Array, F: Array, Q: Array, H: Array, R: Array, mean: Array, covariance: Array,
-    is_joseph: bool, n: tuple[float, ...], m: tuple[float, ...], estimates: Array,
+    F_shape: Pattern, H_shape: Pattern, R_shape: Pattern, is_joseph: Any, estimates: Array,
     covariances: Array, innovations: Array, nis: Array, det: Array,
 ) -> int:  # fmt: skip
-    x = load_row(mean, 0, n)
-    P = load_matrix(covariance, 0, n, n)
+    x, P = load_row(mean, 0, F_shape), load_triangle(covariance, 0, F_shape)
     steps = observations.shape[0]
     for i in range(steps):
         at = i if F.shape[0] > 1 else 0
-        f = load_matrix(F, at, n, n)
-        x = apply(f, x)
-        P = sandwich(f, P, load_matrix(Q, at, n, n))
-        h = load_matrix(H, 0, m, n)
-        r = load_matrix(R, 0, m, m)
-        y = load_row(observations, i, m)
-        e = innovation_of(y, h, x)
+        x, P = predict(x, P, F, Q, at, F_shape)
+        y = load_row(observations, i, H_shape)
+        e = innovation(y, x, H, H_shape)
         store_row(innovations, i, e)
         if np.isnan(total(y)):
-            there = known(y)
-            h, r = without_missing(there, h, r)
-            e = present(e, there)
-        x, K, squared, determinant = correct(x, P, e, h, r)
-        if not squared >= 0.0:
+            x, P, squared, determinant = update(
+                x, P, y, e, H, R, H_shape, R_shape, is_joseph, (None,)
+            )
+        else:
+            x, P, squared, determinant = update(x, P, y, e, H, R, H_shape, R_shape, is_joseph, ())
+        if not squared < np.inf:
             steps = i
             break
-        P = joseph(P, K, h, r) if is_joseph else simple(P, K, h)
         store_row(estimates, i, x)
         if covariances.shape[0]:
-            store_matrix(covariances, i, P)
+            store_triangle(covariances, i, P)
         nis[i] = squared
         det[i] = determinant
     store_row(mean, 0, x)
-    store_matrix(covariance, 0, P)
+    store_triangle(covariance, 0, P)
     return int(steps)
+
+
+# --- On arrays ------------------------------------------------------------------------------------
+
+
+@njit(cache=True, nogil=True)
+def correct_mean(
+    L: Array, rows: Array, y: Array, e: Array, mean: Array, scratch: Array
+) -> tuple[float, float]:
+    """Add K e to the mean (n,); returns nis and det.
+
+    L        (k, k)  root of the innovation covariance
+    rows     (k, k)  L^-1 H P
+    y, e     (m,)    observation, NaN where missing; innovation
+    scratch  (k, k)  its first row is written
+    """
+    one = mean.dtype.type(1.0)  # sums stay in the dtype of the arrays
+    nis, det = one - one, one
+    for i in range(e.size):  # L^-1 e
+        value = one - one if np.isnan(y[i]) else e[i]
+        for j in range(i):
+            value -= L[i, j] * scratch[0, j]
+        value /= L[i, i]
+        scratch[0, i] = value
+        nis += value * value
+        det *= L[i, i] * L[i, i]
+        for j in range(mean.size):
+            mean[j] += rows[i, j] * value
+    return nis, det
 
 
 @njit(cache=True, nogil=True)
@@ -194,17 +247,7 @@ def correct_arrays(
     if not matrices.cholesky(S, m, S):
         return np.nan, np.nan
     matrices.solve_lower(S, m, rows, n)  # L^-1 H P
-    nis, det = 0.0, 1.0
-    for i in range(m):  # L^-1 e
-        value = 0.0 if np.isnan(y[i]) else e[i]
-        for j in range(i):
-            value -= S[i, j] * scratch[0, j]
-        value /= S[i, i]
-        scratch[0, i] = value
-        nis += value * value
-        det *= S[i, i] * S[i, i]
-        for j in range(n):
-            mean[j] += rows[i, j] * value
+    nis, det = correct_mean(S, rows, y, e, mean, scratch)
     if not is_joseph:
         for i in range(n):
             for j in range(i + 1):
@@ -234,6 +277,16 @@ def correct_arrays(
 
 
 @njit(cache=True, nogil=True)
+def store(mean: Array, P: Array, i: int, estimates: Array, covariances: Array) -> None:
+    """Put a mean and a covariance into row i."""
+    for j in range(mean.size):
+        estimates[i, j] = mean[j]
+        if covariances.shape[0]:
+            for k in range(mean.size):
+                covariances[i, j, k] = P[j, k]
+
+
+@njit(cache=True, nogil=True)
 def _linear_large(
     observations: Array, F: Array, Q: Array, H: Array, R: Array, mean: Array, covariance: Array,
     is_joseph: bool, work: Array, estimates: Array, covariances: Array, innovations: Array,
@@ -259,14 +312,10 @@ def _linear_large(
         squared, determinant = correct_arrays(
             observations[i], innovations[i], H[0], R[0], is_joseph, x, P, work
         )
-        if not squared >= 0.0:
+        if not squared < np.inf:
             return i
         nis[i], det[i] = squared, determinant
-        for j in range(n):
-            estimates[i, j] = x[j]
-            if covariances.shape[0]:
-                for k in range(n):
-                    covariances[i, j, k] = P[j, k]
+        store(x, P, i, estimates, covariances)
     return int(observations.shape[0])
 
 
@@ -282,444 +331,18 @@ def linear(
     mean          (n,)    replaced by the last updated mean
     covariance    (n, n)  likewise
     is_joseph     P = (I - KH) P (I - KH)' + K R K', which stays positive; otherwise P - K H P
+
+    Raises ValueError for arrays of other shapes or dtypes.
     """
-    n, m = mean.size, H.shape[0]
-    given = (observations, F, Q, H[None], R[None], mean[None], covariance[None], is_joseph)
+    n, m = expect_linear(observations, F, Q, H, R, mean, covariance, out)
+    given = (observations, F, Q, H[None], R[None], mean[None], covariance[None])
     if max(n, m) <= SMALL:
-        return int(_linear_small(*given, (0.0,) * n, (0.0,) * m, *out))
-    return int(_linear_large(*given, np.empty((5, max(n, m), max(n, m))), *out))
+        shapes = shape_of(F), pattern(H), pattern(R, has_ones=False)
+        return int(_linear_small(*given, *shapes, flag(is_joseph), *out))
+    work = np.empty((5, max(n, m), max(n, m)), mean.dtype)
+    return int(_linear_large(*given, is_joseph, work, *out))
 
 
-# --- Linear, many tracks at once ------------------------------------------------------------------
-
-
-@unrolled
-def _step_lanes(
-    F: Array, Q: Array, at: int, H: Array, R: Array, mean: Array, covariance: Array, seen: Array,
-    quality: Array, n: tuple[float, ...], m: tuple[float, ...],
-) -> Any:  # fmt: skip
-    """One step of LANES tracks by the simple form; `_step_lanes_joseph` is the other.
-
-    mean (n, LANES), covariance (n, n, LANES)  replaced
-    seen (m, LANES)                            observations, replaced by innovations
-    quality (2, LANES)                         written: nis, det
-    """
-    P, K, h, _ = _predict_and_gain(F, Q, at, H, R, mean, covariance, seen, quality, n, m)
-    _put_lanes(covariance, small.simple(P, K, h))
-
-
-@unrolled
-def _step_lanes_joseph(
-    F: Array, Q: Array, at: int, H: Array, R: Array, mean: Array, covariance: Array, seen: Array,
-    quality: Array, n: tuple[float, ...], m: tuple[float, ...],
-) -> Any:  # fmt: skip
-    P, K, h, r = _predict_and_gain(F, Q, at, H, R, mean, covariance, seen, quality, n, m)
-    _put_lanes(covariance, small.joseph(P, K, h, r))
-
-
-def _predict_and_gain(
-    F: Any, Q: Any, at: Any, H: Any, R: Any, mean: Any, covariance: Any, seen: Any, quality: Any,
-    n: Any, m: Any,
-) -> Any:  # fmt: skip
-    states, rows = range(len(n)), range(len(m))
-    f = tuple(tuple(F[at, i, j] for j in states) for i in states)
-    q = tuple(tuple(Q[at, i, j] for j in states) for i in states)
-    h = tuple(tuple(H[0, i, j] for j in states) for i in rows)
-    r = tuple(tuple(R[0, i, j] for j in rows) for i in rows)
-    x = small.apply(f, tuple(lanes(mean, i) for i in states))
-    P = small.sandwich(f, tuple(tuple(lanes(covariance, i, j) for j in states) for i in states), q)
-    y = tuple(lanes(seen, i) for i in rows)
-    e = tuple(value - expected for value, expected in zip(y, small.apply(h, x), strict=True))
-    for i in rows:
-        put_lanes(seen, e[i], i)
-    there = small.known(y)
-    h, r = small.without_missing(there, h, r)
-    e = tuple(where(is_nan(value), 0.0, value) for value in e)
-    x, K, squared, determinant = small.correct(x, P, e, h, r)
-    for i in states:
-        put_lanes(mean, x[i], i)
-    put_lanes(quality, squared, 0)
-    put_lanes(quality, determinant, 1)
-    return P, K, h, r
-
-
-def _put_lanes(array: Any, P: Any) -> None:
-    for i, row in enumerate(P):
-        for j, value in enumerate(row):
-            put_lanes(array, value, i, j)
-
-
-@njit(cache=True, nogil=True)
-def _linear_lanes(
-    observations: Array, F: Array, Q: Array, H: Array, R: Array, means: Array, covariances0: Array,
-    is_joseph: bool, mean: Array, covariance: Array, seen: Array, quality: Array,
-    n: tuple[float, ...], m: tuple[float, ...], estimates: Array, covariances: Array,
-    innovations: Array, nis: Array, det: Array, done: Array,
-) -> None:  # fmt: skip
-    tracks, steps = observations.shape[0], observations.shape[1]
-    states, rows = len(n), len(m)  # known while compiling, so that the loops below unroll
-    for first in range(0, tracks, LANES):
-        count = min(LANES, tracks - first)
-        # lanes without a track repeat the last one, so that every track runs the same code
-        for lane in range(LANES):
-            track = first + min(lane, count - 1)
-            for i in range(states):
-                mean[i, lane] = means[track, i]
-                for j in range(states):
-                    covariance[i, j, lane] = covariances0[track, i, j]
-            done[track] = steps
-        for t in range(steps):
-            for lane in range(LANES):
-                track = first + min(lane, count - 1)
-                for i in range(rows):
-                    seen[i, lane] = observations[track, t, i]
-            at = t if F.shape[0] > 1 else 0
-            if is_joseph:
-                _step_lanes_joseph(F, Q, at, H, R, mean, covariance, seen, quality, n, m)
-            else:
-                _step_lanes(F, Q, at, H, R, mean, covariance, seen, quality, n, m)
-            for lane in range(count):
-                track = first + lane
-                if not quality[0, lane] >= 0.0 and done[track] == steps:
-                    done[track] = t
-                nis[track, t] = quality[0, lane]
-                det[track, t] = quality[1, lane]
-                for i in range(rows):
-                    innovations[track, t, i] = seen[i, lane]
-                for i in range(states):
-                    estimates[track, t, i] = mean[i, lane]
-                if covariances.shape[1]:
-                    for i in range(states):
-                        for j in range(states):
-                            covariances[track, t, i, j] = covariance[i, j, lane]
-        for lane in range(count):
-            for i in range(states):
-                means[first + lane, i] = mean[i, lane]
-                for j in range(states):
-                    covariances0[first + lane, i, j] = covariance[i, j, lane]
-
-
-def linear_tracks(
-    observations: Array, F: Array, Q: Array, H: Array, R: Array, means: Array, covariances: Array,
-    out: Track, *, is_joseph: bool = True,
-) -> Array:  # fmt: skip
-    """The Kalman filter over many tracks of one system; returns the steps done for each.
-
-    As `linear`, with one more axis in front: observations (track, time, m), means (track, n),
-    covariances (track, n, n). Small systems take LANES tracks at a time through vector registers;
-    what comes out differs from `linear` by rounding, and does not depend on the other tracks.
-    """
-    tracks, n, m = means.shape[0], means.shape[1], H.shape[0]
-    done = np.zeros(tracks, np.int64)
-    if max(n, m) <= SMALL:
-        _linear_lanes(
-            observations, F, Q, H[None], R[None], means, covariances, is_joseph,
-            np.empty((n, LANES)), np.empty((n, n, LANES)), np.empty((m, LANES)),
-            np.empty((2, LANES)), (0.0,) * n, (0.0,) * m, *out, done,
-        )  # fmt: skip
-        return done
-    for track in range(tracks):
-        done[track] = linear(
-            observations[track], F, Q, H, R, means[track], covariances[track], out.of(track),
-            is_joseph=is_joseph,
-        )  # fmt: skip
-    return done
-
-
-# --- Linear, square-root form ---------------------------------------------------------------------
-
-
-@njit(cache=True, nogil=True)
-def _square_root(
-    observations: Array, F: Array, Q_root: Array, H: Array, R: Array, R_root: Array, mean: Array,
-    factor: Array, work: Array, estimates: Array, covariances: Array, innovations: Array,
-    nis: Array, det: Array,
-) -> int:  # fmt: skip
-    n, m = mean.size, observations.shape[1]
-    A, kept, noise = work[0], work[1], work[2]
-    zero = mean.dtype.type(0.0)  # sums stay in the dtype of the arrays
-    for i in range(observations.shape[0]):
-        at = i if F.shape[0] > 1 else 0
-        # [F L, Q^1/2] -> lower: the root of F P F' + Q
-        for j in range(n):
-            value = zero
-            for k in range(n):
-                value += F[at, j, k] * mean[k]
-            noise[0, j] = value
-        for j in range(n):
-            mean[j] = noise[0, j]
-            for k in range(n):
-                value = zero
-                for q in range(k, n):
-                    value += F[at, j, q] * factor[q, k]
-                A[j, k] = value
-                A[j, n + k] = Q_root[at, j, k]
-        matrices.lower_triangle(A, n, 2 * n)
-        for j in range(n):
-            for k in range(n):
-                factor[j, k] = A[j, k]
-        missing = False
-        for j in range(m):
-            value = observations[i, j]
-            missing |= np.isnan(value)
-            for k in range(n):
-                value -= H[j, k] * mean[k]
-            innovations[i, j] = value
-        for j in range(m):
-            for k in range(n):
-                kept[j, k] = 0.0 if np.isnan(observations[i, j]) else H[j, k]
-            for k in range(m):
-                if not missing:
-                    noise[j, k] = R_root[j, k]
-                elif np.isnan(observations[i, j]) or np.isnan(observations[i, k]):
-                    noise[j, k] = 1.0 if j == k else 0.0
-                else:
-                    noise[j, k] = R[j, k]
-        if missing and not matrices.root(noise, m, noise):
-            return i
-        # [[R^1/2, H L], [0, L]] -> lower: [[S^1/2, 0], [K S^1/2, L of the updated P]]
-        for j in range(m):
-            for k in range(m):
-                A[j, k] = noise[j, k]
-            for k in range(n):
-                value = zero
-                for q in range(k, n):
-                    value += kept[j, q] * factor[q, k]
-                A[j, m + k] = value
-        for j in range(n):
-            for k in range(m):
-                A[m + j, k] = 0.0
-            for k in range(n):
-                A[m + j, m + k] = factor[j, k]
-        matrices.lower_triangle(A, m + n, m + n)
-        squared, determinant = zero, zero + mean.dtype.type(1.0)
-        for j in range(m):
-            if not A[j, j] > 0.0:
-                return i
-            value = zero if np.isnan(observations[i, j]) else innovations[i, j]
-            for k in range(j):
-                value -= A[j, k] * noise[0, k]
-            value /= A[j, j]
-            noise[0, j] = value
-            squared += value * value
-            determinant *= A[j, j] * A[j, j]
-            for k in range(n):
-                mean[k] += A[m + k, j] * value
-        nis[i], det[i] = squared, determinant
-        if not np.isfinite(squared):
-            return i
-        for j in range(n):
-            estimates[i, j] = mean[j]
-            for k in range(n):
-                factor[j, k] = A[m + j, m + k]
-        if covariances.shape[0]:
-            for j in range(n):
-                for k in range(j + 1):
-                    value = zero
-                    for q in range(k + 1):
-                        value += factor[j, q] * factor[k, q]
-                    covariances[i, j, k] = value
-                    covariances[i, k, j] = value
-    return int(observations.shape[0])
-
-
-def square_root(
-    observations: Array, F: Array, Q: Array, H: Array, R: Array, mean: Array, factor: Array,
-    out: Track,
-) -> int:  # fmt: skip
-    """The Kalman filter on roots of the covariances; returns how many steps it did.
-
-    Kailath, Sayed, Hassibi, "Linear Estimation", 2000, array algorithm of chapter 12. As `linear`,
-    in the dtype of `mean`: float32, or an R of which rows are nearly equal and certain, leave the
-    covariance positive.
-
-    factor  (n, n)  lower, covariance = factor factor'; replaced
-
-    Raises ValueError where Q or R is not a covariance.
-    """
-    n, m = mean.size, H.shape[0]
-    Q_root, R_root = np.empty_like(Q), np.empty_like(R)
-    for at in range(Q.shape[0]):
-        if not matrices.root(Q[at], n, Q_root[at]):
-            raise ValueError("the covariance of the process noise is not positive")
-    if not matrices.root(R, m, R_root):
-        raise ValueError("the covariance of the observation noise is not positive")
-    side = max(2 * n, m + n)
-    work = np.empty((3, side, side), mean.dtype)
-    return int(_square_root(observations, F, Q_root, H, R, R_root, mean, factor, work, *out))
-
-
-# --- Linear, constant gain ------------------------------------------------------------------------
-
-
-def steady_state(F: Array, Q: Array, H: Array, R: Array) -> tuple[Array, Array, Array]:
-    """Predicted covariance, updated covariance and gain that a constant system settles at.
-
-    The discrete algebraic Riccati equation, by the doubling algorithm (Anderson, "Second-order
-    convergent algorithms for the steady-state Riccati equation", 1978): step k stands at time 2^k.
-    Raises ValueError where nothing settles: a state that grows and is not observed.
-    """
-    identity = np.eye(len(F))
-    A, G, P = F.T.copy(), H.T @ np.linalg.solve(R, H), Q.copy()
-    for _ in range(64):
-        if not np.abs(P).max() < 1e100:
-            break
-        W = np.linalg.solve(identity + G @ P, np.hstack([A, G]))
-        step = A.T @ P @ W[:, : len(F)]
-        if not np.isfinite(step).all():
-            break
-        G = G + A @ W[:, len(F) :] @ A.T
-        A = A @ W[:, : len(F)]
-        P = P + (step + step.T) / 2.0
-        if np.abs(step).max() <= 1e-15 * np.abs(P).max():
-            S = H @ P @ H.T + R
-            K = np.linalg.solve(S, H @ P).T
-            KH = identity - K @ H
-            return P, KH @ P @ KH.T + K @ R @ K.T, K
-    raise ValueError("the covariance grows without end, since not all that grows is observed")
-
-
-@njit(cache=True, nogil=True)
-def constant_gain(
-    observations: Array, F: Array, H: Array, K: Array, S_inverse: Array, mean: Array,
-    work: Array, estimates: Array, innovations: Array, nis: Array,
-) -> int:  # fmt: skip
-    """Filter with a gain that stays; a missing row adds nothing. Returns how many steps it did.
-
-    F (n, n), H (m, n), K (n, m), S_inverse (m, m); mean (n,) replaced; work (n,)
-    """
-    n, m = mean.size, observations.shape[1]
-    for i in range(observations.shape[0]):
-        for j in range(n):
-            value = 0.0
-            for k in range(n):
-                value += F[j, k] * mean[k]
-            work[j] = value
-        for j in range(n):
-            mean[j] = work[j]
-        for j in range(m):
-            value = observations[i, j]
-            for k in range(n):
-                value -= H[j, k] * work[k]
-            innovations[i, j] = value
-            if not np.isnan(observations[i, j]):
-                for k in range(n):
-                    mean[k] += K[k, j] * value
-        squared = 0.0
-        for j in range(m):
-            for k in range(m):
-                if not np.isnan(observations[i, j]) and not np.isnan(observations[i, k]):
-                    squared += innovations[i, j] * S_inverse[j, k] * innovations[i, k]
-        nis[i] = squared
-        for j in range(n):
-            estimates[i, j] = mean[j]
-    return int(observations.shape[0])
-
-
-# --- Extended -------------------------------------------------------------------------------------
-
-
-@njit(cache=True, nogil=True)
-def _extended_small(
-    observations: Array, intervals: Array, linearise: Any, noise: Any, parameters: Array,
-    observe: Any, observe_parameters: Array, angles: Array, R: Array, mean: Array,
-    covariance: Array, is_joseph: bool, work: Array, expected: Array, H: Array, n: Any, m: Any,
-    estimates: Array, covariances: Array, innovations: Array, nis: Array, det: Array,
-) -> int:  # fmt: skip
-    x, predicted, F, Q = mean[0], expected[0], work[0:1], work[1:2]
-    P = load_matrix(covariance, 0, n, n)
-    steps = observations.shape[0]
-    last = np.nan
-    for i in range(steps):
-        if intervals[i] != last:
-            last = intervals[i]
-            call_noise(noise, last, parameters, Q[0])
-        call_linearise(linearise, x, last, parameters, predicted, F[0])
-        P = sandwich(load_matrix(F, 0, n, n), P, load_matrix(Q, 0, n, n))
-        call_observe_linearised(observe, predicted, observe_parameters, innovations[i], H[0])
-        missing = False
-        for j in range(observations.shape[1]):
-            value = observations[i, j] - innovations[i, j]
-            innovations[i, j] = wrapped(value) if angles[j] else value
-            missing |= np.isnan(observations[i, j])
-        h = load_matrix(H, 0, m, n)
-        r = load_matrix(R, 0, m, m)
-        e = load_row(innovations, i, m)
-        if missing:
-            there = known(load_row(observations, i, m))
-            h, r = without_missing(there, h, r)
-            e = present(e, there)
-        updated, K, squared, determinant = correct(load_row(expected, 0, n), P, e, h, r)
-        if not squared >= 0.0:
-            steps = i
-            break
-        P = joseph(P, K, h, r) if is_joseph else simple(P, K, h)
-        store_row(mean, 0, updated)
-        store_row(estimates, i, updated)
-        if covariances.shape[0]:
-            store_matrix(covariances, i, P)
-        nis[i] = squared
-        det[i] = determinant
-    store_matrix(covariance, 0, P)
-    return int(steps)
-
-
-@njit(cache=True, nogil=True)
-def _extended_large(
-    observations: Array, intervals: Array, linearise: Any, noise: Any, parameters: Array,
-    observe: Any, observe_parameters: Array, angles: Array, R: Array, mean: Array,
-    covariance: Array, is_joseph: bool, F: Array, predicted: Array, H: Array, scratch: Array,
-    estimates: Array, covariances: Array, innovations: Array, nis: Array, det: Array,
-) -> int:  # fmt: skip
-    x, P, Q = mean[0], covariance[0], F[1]
-    n = x.size
-    last = np.nan
-    for i in range(observations.shape[0]):
-        if intervals[i] != last:
-            last = intervals[i]
-            call_noise(noise, last, parameters, Q)
-        call_linearise(linearise, x, last, parameters, predicted[0], F[0])
-        for j in range(n):
-            x[j] = predicted[0, j]
-        matrices.sandwich(F[0], P, Q, n, n, scratch[0], P)
-        call_observe_linearised(observe, x, observe_parameters, innovations[i], H[0])
-        for j in range(observations.shape[1]):
-            value = observations[i, j] - innovations[i, j]
-            innovations[i, j] = wrapped(value) if angles[j] else value
-        squared, determinant = correct_arrays(
-            observations[i], innovations[i], H[0], R[0], is_joseph, x, P, scratch
-        )
-        if not squared >= 0.0:
-            return i
-        nis[i], det[i] = squared, determinant
-        for j in range(n):
-            estimates[i, j] = x[j]
-            if covariances.shape[0]:
-                for k in range(n):
-                    covariances[i, j, k] = P[j, k]
-    return int(observations.shape[0])
-
-
-def extended(
-    model: StateSpace, observations: Array, intervals: Array, mean: Array, covariance: Array,
-    out: Track, *, is_joseph: bool = True,
-) -> int:  # fmt: skip
-    """The extended Kalman filter over one track; returns how many steps it did.
-
-    It linearises the motion at the last updated mean and the observation at the predicted one.
-
-    observations  (time, m)
-    intervals     (time,)   time since the observation before [s]
-    mean          (n,)      replaced by the last updated mean
-    covariance    (n, n)    likewise
-    """
-    n, m = model.size, model.rows
-    given = (
-        observations, intervals, model.linearise, model.noise, model.parameters,
-        model.observe_linearised, model.observe_parameters, model.angles, model.R[None],
-        mean[None], covariance[None], is_joseph, np.empty((2, n, n)), np.empty((1, n)),
-        np.empty((1, m, n)),
-    )  # fmt: skip
-    if max(n, m) <= SMALL:
-        return int(_extended_small(*given, (0.0,) * n, (0.0,) * m, *out))
-    return int(_extended_large(*given, np.empty((5, max(n, m), max(n, m))), *out))
+def shape_of(F: Array) -> Pattern:
+    """The pattern of a matrix that stays; of one that changes nothing is known."""
+    return pattern(F[0]) if len(F) == 1 else dense(*F.shape[1:])

@@ -23,9 +23,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from blocks.kernels.activations import LINEAR, RELU
+from blocks.kernels.caching import njit
 from blocks.kernels.dense import aligned, join, layer, pack, padded
 from blocks.kernels.recurrent import gru_cell, pack_gru
 

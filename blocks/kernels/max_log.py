@@ -16,9 +16,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from blocks.kernels import branch_metrics, tiles, unrolled
+from blocks.kernels.caching import njit
 from blocks.kernels.recursion import EVERY, SoftRecursion
 from blocks.kernels.tiles import HALVES, WIDTH
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from blocks.kernels import matrices
+from blocks.kernels.caching import njit
 from blocks.kernels.counted import normal, uniform
 from blocks.kernels.indirect import call_advance, call_noise, call_observe
 from blocks.kernels.kalman import SMALL

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from blocks.kernels.caching import njit
 
 F64 = npt.NDArray[np.float64]
 

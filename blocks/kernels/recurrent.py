@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from blocks.kernels.activations import sigmoid, tanh
+from blocks.kernels.caching import njit
 from blocks.kernels.dense import padded
 from blocks.kernels.unrolled import LANES, fma, lanes, put_lanes, repeat, unrolled
 

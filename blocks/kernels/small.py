@@ -52,6 +52,16 @@ def symmetric(size: int, entry: Callable[[int, int], Any]) -> Matrix:
     return tuple(tuple(lower[max(i, j)][min(i, j)] for j in range(size)) for i in range(size))
 
 
+def triangle(P: Matrix) -> Matrix:
+    """What a symmetric matrix has below and on its diagonal."""
+    return tuple(row[: i + 1] for i, row in enumerate(P))
+
+
+def mirrored(lower: Matrix) -> Matrix:
+    """The symmetric matrix of such a triangle."""
+    return symmetric(len(lower), lambda i, j: lower[i][j])
+
+
 def sandwich(A: Matrix, P: Matrix, Q: Matrix) -> Matrix:
     """A P A' + Q for symmetric P and Q."""
     AP = multiply(A, P)
@@ -162,6 +172,22 @@ def correct(x: Vector, P: Matrix, e: Vector, H: Matrix, R: Matrix) -> tuple[Any,
     for pivot in D[1:]:
         det = det * pivot
     return mean, gain, dot(innovation, weights), det
+
+
+def update(
+    x: Vector, P: Matrix, y: Vector, e: Vector, H: Matrix, R: Matrix, *, is_joseph: Any,
+    may_miss: Any,
+) -> tuple[Any, ...]:  # fmt: skip
+    """The updated mean and covariance of a Kalman filter, and the last two of `correct`.
+
+    y          observation; with may_miss, a row of NaN counts as missing
+    is_joseph  form of the covariance update: `joseph`, or else `simple`
+    """
+    if may_miss:
+        H, R = without_missing(known(y), H, R)
+        e = tuple(where(is_nan(value), 0.0, off) for value, off in zip(y, e, strict=True))
+    mean, K, squared, det = correct(x, P, e, H, R)
+    return mean, joseph(P, K, H, R) if is_joseph else simple(P, K, H), squared, det
 
 
 def joseph(P: Matrix, K: Matrix, H: Matrix, R: Matrix) -> Matrix:

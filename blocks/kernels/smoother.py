@@ -12,9 +12,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from blocks.kernels import matrices
+from blocks.kernels.caching import njit
 from blocks.kernels.indirect import call_linearise, call_noise, call_observe_linearised
 from blocks.kernels.kalman import Track, correct_arrays
 from blocks.kernels.state_space import StateSpace, wrapped

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from blocks.kernels.activations import LINEAR, RELU
+from blocks.kernels.caching import njit
 from blocks.kernels.dense import Network, aligned, padded
 from blocks.kernels.unrolled import (
     LANES,

@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from blocks.kernels import unrolled
+from blocks.kernels.caching import njit
 from blocks.kernels.unrolled import LANES
 
 Array = np.ndarray[Any, Any]

@@ -6,14 +6,17 @@ comprehensions over tuples are unrolled, constants such as the zeros of a Jacobi
 no entry of a matrix passes through memory. So a step of a filter can be written in plain Python on
 nested tuples (kernels/small.py), and costs what its multiplications cost.
 
-Arguments are floats, integers used as indices, nested tuples of floats, and arrays; so are the
-results, but for arrays. Only + - * / and the functions below are known, and items of arrays; there
-is no branch on a value. A product with the constant 0 is 0, whatever the other factor.
+Arguments are floats, integers used as indices (counted from the start), None, nested tuples, and
+arrays; so are the results, but for arrays. Only + - * / and the functions below are known, and
+items of arrays; there is no branch on a value. A product with the constant 0 is 0, whatever the
+other factor. Lengths of tuples are known while compiling, so a tuple of None can choose what code
+is made.
 
 With `lanes` LANES numbers along the last axis of an array are loaded as one vector of a SIMD
-register, and the same arithmetic works on LANES independent problems at a time. Indices can be
-added and multiplied: of a flat array, with sums and products of constants as places, the offsets of
-all vectors of a step are known while compiling. Vectors of int32 know | & << >>.
+register, and the same arithmetic works on LANES independent problems at a time. `load_rows` and
+`store_rows` do so for problems that lie one after another, each with its numbers side by side.
+Indices can be added and multiplied: of a flat array, with sums and products of constants as places,
+the offsets of all vectors of a step are known while compiling. Vectors of int32 know | & << >>.
 
 Under NUMBA_DISABLE_JIT=1 `unrolled` returns the function as it is.
 """
@@ -206,6 +209,8 @@ class _TracedArray:
 
     def _pointer(self, index: Any) -> Any:
         index = index if isinstance(index, tuple) else (index,)
+        if any(isinstance(i, int) and i < 0 for i in index):
+            raise IndexError(f"{index} counts from the end, which unrolled code does not")
         places = [_whole(i) for i in index]
         array = make_array(self.type)(self.context, self.builder, self.value)
         return cgutils.get_item_pointer(
@@ -220,18 +225,29 @@ class _TracedArray:
         return Traced(self.type.dtype, 0, self.builder, value)
 
     def __setitem__(self, index: Any, value: Any) -> None:
+        self._check(is_written=True)
         if self.builder is not None:
             number = Traced(self.type.dtype, 0, self.builder)
             self.builder.store(number._as(value, 0), self._pointer(index))
 
+    def _check(self, *, is_written: bool = False, is_vector: bool = False) -> None:
+        if is_written and not self.type.mutable:
+            raise TypeError(f"{self.type} is read-only")
+        if is_vector and self.type.layout != "C":
+            raise TypeError(f"{self.type}: vectors are of numbers that lie side by side")
+
     def _lanes_pointer(self, index: tuple[Any, ...]) -> tuple[Any, int]:
         number = Traced(self.type.dtype, LANES, self.builder)
-        pointer = self._pointer(index if len(index) == self.type.ndim else (*index, 0))
+        index = index if len(index) == self.type.ndim else (*index, 0)
+        if self.context.enable_boundscheck:  # of the last lane too
+            self._pointer((*index[:-1], _Index(self.builder, _whole(index[-1])) + (LANES - 1)))
+        pointer = self._pointer(index)
         bits = self.type.dtype.bitwidth // 8
         return self.builder.bitcast(pointer, number._ir_type(LANES).as_pointer()), bits
 
     def lanes(self, index: tuple[Any, ...]) -> Traced:
         """LANES numbers from this place on."""
+        self._check(is_vector=True)
         if self.builder is None:
             return Traced(self.type.dtype, LANES)
         pointer, align = self._lanes_pointer(index)
@@ -240,10 +256,71 @@ class _TracedArray:
 
     def put_lanes(self, value: Any, index: tuple[Any, ...]) -> None:
         """Store LANES numbers from this place on."""
+        self._check(is_written=True, is_vector=True)
         if self.builder is not None:
             number = Traced(self.type.dtype, LANES, self.builder)
             pointer, align = self._lanes_pointer(index)
             self.builder.store(number._as(value, LANES), pointer, align=align)
+
+    def _row_pointer(self, lane: int, first: Any, index: tuple[Any, ...]) -> Any:
+        row = ir.Constant(first.value.type, lane)
+        return self._pointer((self.builder.add(first.value, row), *index))
+
+    def rows(self, count: int, first: Any, *index: Any) -> tuple[Traced, ...]:
+        number = Traced(self.type.dtype, LANES, self.builder)
+        if self.builder is None:
+            return (number,) * count
+        vectors = []
+        for k in range(count):
+            vector = ir.Constant(number._ir_type(LANES), ir.Undefined)
+            for lane in range(LANES):
+                item = self.builder.load(self._row_pointer(lane, first, (*index, k)))
+                vector = self.builder.insert_element(vector, item, ir.IntType(32)(lane))
+            vectors.append(number._new(LANES, vector))
+        return tuple(vectors)
+
+    def put_rows(self, values: tuple[Any, ...], first: Any, *index: Any) -> None:
+        self._check(is_written=True, is_vector=True)
+        if self.builder is None:
+            return
+        number = Traced(self.type.dtype, LANES, self.builder)
+        align = self.type.dtype.bitwidth // 8
+        for k in range(0, len(values), LANES):  # a square of LANES x LANES at a time
+            part = [number._as(value, LANES) for value in values[k : k + LANES]]
+            missing = [ir.Constant(number._ir_type(LANES), ir.Undefined)] * (LANES - len(part))
+            kind = number._ir_type(len(part)).as_pointer()
+            for lane, row in enumerate(_transposed(self.builder, part + missing)):
+                if missing:
+                    row = _shuffled(self.builder, row, row, range(len(part)))
+                if self.context.enable_boundscheck:
+                    self._row_pointer(lane, first, (*index, k + len(part) - 1))
+                pointer = self._row_pointer(lane, first, (*index, k))
+                self.builder.store(row, self.builder.bitcast(pointer, kind), align=align)
+
+
+def _shuffled(builder: Any, a: Any, b: Any, places: Any) -> Any:
+    """The items of two vectors, one after the other, that stand in these places."""
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), len(places)), list(places))
+    return builder.shuffle_vector(a, b, mask)
+
+
+def _transposed(builder: Any, vectors: list[Any]) -> list[Any]:
+    """As many vectors as each has lanes, a power of 2, turned so that rows become columns.
+
+    Blocks off the diagonal change places: halves first, then quarters, down to single items.
+    """
+    size = len(vectors)
+    half = size // 2
+    while half:
+        for i in range(size):
+            if not i & half:
+                a, b = vectors[i], vectors[i + half]
+                lows = [lane + (size - half if lane & half else 0) for lane in range(size)]
+                highs = [lane + (size if lane & half else half) for lane in range(size)]
+                vectors[i] = _shuffled(builder, a, b, lows)
+                vectors[i + half] = _shuffled(builder, a, b, highs)
+        half //= 2
+    return vectors
 
 
 class _Index:
@@ -272,7 +349,9 @@ class _Index:
 
 def _whole(number: Any) -> Any:
     """The machine value of an index."""
-    return ir.Constant(ir.IntType(64), number) if isinstance(number, int) else number.value
+    if isinstance(number, int):
+        return ir.Constant(ir.IntType(64), number)
+    return number.value if isinstance(number, _Index) else number
 
 
 def sqrt(value: Any) -> Any:
@@ -406,8 +485,7 @@ def shuffle(a: Any, b: Any, picks: tuple[int, ...]) -> Any:
         return np.concatenate((a, b))[list(picks)]
     if a.builder is None:
         return a._new(len(picks))
-    mask = ir.Constant(ir.VectorType(ir.IntType(32), len(picks)), list(picks))
-    return a._new(len(picks), a.builder.shuffle_vector(a.value, b.value, mask))
+    return a._new(len(picks), _shuffled(a.builder, a.value, b.value, picks))
 
 
 def fold(vector: Any, operation: Callable[[Any, Any], Any]) -> Any:
@@ -506,21 +584,24 @@ def transposed(rows: tuple[Any, ...]) -> tuple[Any, ...]:
     number = rows[0]
     if number.builder is None:
         return rows
-    # Log2 rounds: in each, rows that are `apart` swap the blocks of that size off the diagonal.
-    values = [row.value for row in rows]
-    apart = LANES // 2
-    while apart:
-        low = [k if not k & apart else LANES + k - apart for k in range(LANES)]
-        high = [k + apart if not k & apart else LANES + k for k in range(LANES)]
-        masks = [ir.Constant(ir.VectorType(ir.IntType(32), LANES), mask) for mask in (low, high)]
-        for k in range(LANES):
-            if not k & apart:
-                pair = values[k], values[k + apart]
-                values[k], values[k + apart] = (
-                    number.builder.shuffle_vector(*pair, mask) for mask in masks
-                )
-        apart //= 2
+    values = _transposed(number.builder, [row.value for row in rows])
     return tuple(number._new(LANES, value) for value in values)
+
+
+def load_rows(array: Any, count: int, first: Any, *index: Any) -> Any:
+    """`count` vectors: number k of lane l is array[(first + l, *index, k)]."""
+    if isinstance(array, _TracedArray):
+        return array.rows(count, first, *index)
+    return tuple(array[(slice(first, first + LANES), *index, k)].copy() for k in range(count))
+
+
+def store_rows(array: Any, values: Any, first: Any, *index: Any) -> None:
+    """Store vectors: array[(first + l, *index, k)] becomes lane l of values[k]."""
+    if isinstance(array, _TracedArray):
+        array.put_rows(values, first, *index)
+    else:
+        for k, value in enumerate(values):
+            array[(slice(first, first + LANES), *index, k)] = value
 
 
 def unrolled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -574,6 +655,8 @@ def _stand_in(kind: Any, context: Any, builder: Any, value: Any) -> Any:
         if builder is not None:
             value = context.cast(builder, value, kind, types.intp)
         return _Index(builder, value)
+    if isinstance(kind, types.NoneType):
+        return None
     raise TypeError(f"unrolled functions take floats, indices, tuples and arrays, not {kind}")
 
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from blocks.kernels import matrices
+from blocks.kernels.caching import njit
 from blocks.kernels.indirect import call_advance, call_noise, call_observe
-from blocks.kernels.kalman import Track
+from blocks.kernels.kalman import Track, correct_mean, expect, expect_track, store
 from blocks.kernels.state_space import StateSpace, wrapped
 
 Array = np.ndarray[Any, Any]
@@ -58,14 +58,15 @@ def _unscented(
         for k in range(count):
             call_advance(advance, points[k], last, parameters, moved[k])
             for j in range(n):
-                mean[j] += weights[0, min(k, 1)] * moved[k, j]
+                mean[j] += weights[0, k] * moved[k, j]
+        for k in range(count):
+            for j in range(n):
+                moved[k, j] -= mean[j]
         for a in range(n):
             for b in range(a + 1):
                 total = Q[a, b]
                 for k in range(count):
-                    total += (
-                        weights[1, min(k, 1)] * (moved[k, a] - mean[a]) * (moved[k, b] - mean[b])
-                    )
+                    total += weights[1, k] * moved[k, a] * moved[k, b]
                 P[a, b] = total
                 P[b, a] = total
         if not _points(mean, P, reach, L, points):
@@ -78,7 +79,7 @@ def _unscented(
         for j in range(m):
             expected = 0.0
             for k in range(count):
-                expected += weights[0, min(k, 1)] * seen[k, j]
+                expected += weights[0, k] * seen[k, j]
             for k in range(count):
                 seen[k, j] -= expected
             value = observations[i, j] - expected
@@ -90,30 +91,20 @@ def _unscented(
                 if there and not np.isnan(observations[i, b]):
                     total = R[a, b]
                     for k in range(count):
-                        total += weights[1, min(k, 1)] * seen[k, a] * seen[k, b]
+                        total += weights[1, k] * seen[k, a] * seen[k, b]
                 S[a, b] = total
                 S[b, a] = total
             for b in range(n):
                 total = 0.0
                 if there:
                     for k in range(1, count):
-                        total += weights[1, 1] * seen[k, a] * (points[k, b] - mean[b])
+                        total += weights[1, k] * seen[k, a] * (points[k, b] - mean[b])
                 C[a, b] = total
         if not matrices.cholesky(S, m, S):
             return i
         matrices.solve_lower(S, m, C, n)
-        squared, determinant = 0.0, 1.0
-        for a in range(m):
-            value = 0.0 if np.isnan(observations[i, a]) else innovations[i, a]
-            for b in range(a):
-                value -= S[a, b] * L[0, b]
-            value /= S[a, a]
-            L[0, a] = value
-            squared += value * value
-            determinant *= S[a, a] * S[a, a]
-            for b in range(n):
-                mean[b] += C[a, b] * value
-        if not squared >= 0.0:
+        squared, determinant = correct_mean(S, C, observations[i], innovations[i], mean, L)
+        if not squared < np.inf:
             return i
         for a in range(n):
             for b in range(a + 1):
@@ -121,11 +112,7 @@ def _unscented(
                     P[a, b] -= C[k, a] * C[k, b]
                 P[b, a] = P[a, b]
         nis[i], det[i] = squared, determinant
-        for a in range(n):
-            estimates[i, a] = mean[a]
-            if covariances.shape[0]:
-                for b in range(n):
-                    covariances[i, a, b] = P[a, b]
+        store(mean, P, i, estimates, covariances)
     return int(observations.shape[0])
 
 
@@ -142,34 +129,27 @@ def unscented(
     intervals     (time,)   time since the observation before [s]
     mean          (n,)      replaced by the last updated mean
     covariance    (n, n)    likewise
+
+    Raises ValueError for arrays of other shapes or dtypes, and where there is no such distance.
     """
     n, m = model.size, model.rows
+    expect_track(np.float64, observations.shape[:1], n, m, observations, mean, covariance, out)
+    expect(np.float64, intervals=(intervals, observations.shape[:1]))
     spread = alpha * alpha * (n + kappa)
-    middle = 1.0 - n / spread
-    weights = np.array(
-        [[middle, 0.5 / spread], [middle + 1.0 - alpha * alpha + beta, 0.5 / spread]]
-    )
-    side = max(n, m)
+    if not 0.0 < spread < np.inf:
+        raise ValueError(
+            f"alpha^2 (n + kappa) = {spread}, but must be above 0: alpha = {alpha}, n = {n}, "
+            f"kappa = {kappa}"
+        )
+    weights = np.full((2, 2 * n + 1), 0.5 / spread)  # for means, for covariances
+    weights[0, 0] = 1.0 - n / spread
+    weights[1, 0] = weights[0, 0] + 1.0 - alpha * alpha + beta
     return int(
         _unscented(
-            observations,
-            intervals,
-            model.advance,
-            model.noise,
-            model.parameters,
-            model.observe,
-            model.observe_parameters,
-            model.angles,
-            model.R,
-            mean,
-            covariance,
-            float(np.sqrt(spread)),
-            weights,
-            np.empty((2 * n + 1, n)),
-            np.empty((2 * n + 1, n)),
-            np.empty((2 * n + 1, m)),
-            np.empty((n, n)),
-            np.empty((3, side, side)),
-            *out,
+            observations, intervals, model.advance, model.noise, model.parameters, model.observe,
+            model.observe_parameters, model.angles, model.R, mean, covariance,
+            float(np.sqrt(spread)), weights, np.empty((2 * n + 1, n)), np.empty((2 * n + 1, n)),
+            np.empty((2 * n + 1, m)), np.empty((n, n)),
+            np.empty((3, max(n, m), max(n, m))), *out,
         )
-    )
+    )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from blocks.kernels import kalman
+from blocks.kernels import extended_kalman
 from blocks.kernels.kalman import Track
 from blocks.tracker.filtering import Filter
 from pipeline.block import param
@@ -25,6 +25,6 @@ class ExtendedKalman(Filter, name="tracker.extended_kalman"):
     )
 
     def _filter(self, seen: Array, intervals: Array, mean: Array, matrix: Array, out: Track) -> int:
-        return kalman.extended(
+        return extended_kalman.extended(
             self._model, seen, intervals, mean, matrix, out, is_joseph=self.form == "joseph"
         )

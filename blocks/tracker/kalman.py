@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from blocks.kernels import kalman, matrices
+from blocks.kernels import constant_gain, kalman, kalman_tracks, matrices, square_root
 from blocks.kernels.kalman import Track
 from blocks.tracker.filtering import Filter
 from pipeline.block import param
@@ -47,7 +47,7 @@ class Kalman(Filter, name="tracker.kalman"):
         if self.form == "steady":
             moved, noise, seen = model.matrices(np.array([self.step_s]))
             try:
-                kalman.steady_state(moved[0], noise[0], seen, model.R)
+                constant_gain.steady_state(moved[0], noise[0], seen, model.R)
             except (ValueError, np.linalg.LinAlgError) as error:
                 raise ParameterError(f"form = 'steady', but {error}") from None
 
@@ -55,7 +55,7 @@ class Kalman(Filter, name="tracker.kalman"):
         model = self._model
         self._F, self._Q, self._H = model.matrices(np.array([self.step_s]))
         if self.form == "steady":
-            predicted, self._settled, self._gain = kalman.steady_state(
+            predicted, self._settled, self._gain = constant_gain.steady_state(
                 self._F[0], self._Q[0], self._H, model.R
             )
             innovation = self._H @ predicted @ self._H.T + model.R
@@ -88,12 +88,12 @@ class Kalman(Filter, name="tracker.kalman"):
         self, seen: Array, moves: tuple[Array, Array], mean: Array, matrix: Array, out: Track
     ) -> int:
         if self.precision == "float64":
-            return kalman.square_root(seen, *moves, self._H, self._model.R, mean, matrix, out)
+            return square_root.square_root(seen, *moves, self._H, self._model.R, mean, matrix, out)
         given = seen, *moves, self._H, self._model.R
         y, F, Q, H, R = (np.ascontiguousarray(array, np.float32) for array in given)  # noqa: N806
         last, root = mean.astype(np.float32), matrix.astype(np.float32)
         found = Track.empty(seen.shape[:1], len(mean), seen.shape[1], np.float32)
-        done = kalman.square_root(y, F, Q, H, R, last, root, found)
+        done = square_root.square_root(y, F, Q, H, R, last, root, found)
         mean[:], matrix[:] = last, root  # float64 holds them exactly
         for array, values in zip(out, found, strict=True):
             array[:done] = values[:done]
@@ -112,7 +112,7 @@ class Kalman(Filter, name="tracker.kalman"):
             came = np.flatnonzero(~missing[step])
             out.det[step] = np.linalg.det(self._S[np.ix_(came, came)])  # 1 where nothing came
         return int(
-            kalman.constant_gain(
+            constant_gain.constant_gain(
                 seen,
                 self._F[0],
                 self._H,
@@ -133,7 +133,7 @@ class Kalman(Filter, name="tracker.kalman"):
         moves = self._matrices(intervals[0])
         means = np.tile(self._model.initial, (len(seen), 1))
         covariances = np.tile(self._first_matrix(), (len(seen), 1, 1))
-        return kalman.linear_tracks(
+        return kalman_tracks.linear_tracks(
             seen, *moves, self._H, self._model.R, means, covariances, out,
             is_joseph=self.form == "joseph",
         )  # fmt: skip

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import pytest
 
-from blocks.kernels import kalman, smoother, state_space
+from blocks.kernels import extended_kalman, kalman, smoother, state_space
 from blocks.kernels.kalman import Track
 
 RNG = np.random.default_rng(9)
@@ -53,7 +53,10 @@ def pendulum():
 def filtered(model, observations):
     out = Track.empty((STEPS,), model.size, model.rows)
     start = model.initial.copy(), model.initial_covariance.copy()
-    assert kalman.extended(model, observations, np.full(STEPS, model.step_s), *start, out) == STEPS
+    assert (
+        extended_kalman.extended(model, observations, np.full(STEPS, model.step_s), *start, out)
+        == STEPS
+    )
     return out
 
 

@@ -7,7 +7,10 @@ import references
 from numba.core import config
 
 from blocks.kernels import state_space
-from blocks.kernels.state_space import MOTIONS, OBSERVATIONS, Motion, build
+from blocks.kernels.indirect import address_of
+from blocks.kernels.motions import MOTIONS, Motion, step_noise
+from blocks.kernels.observations import OBSERVATIONS
+from blocks.kernels.state_space import build
 
 RNG = np.random.default_rng(9)
 
@@ -205,7 +208,7 @@ def test_a_user_adds_a_motion_without_touching_a_kernel(monkeypatch):
         MOTIONS, "decay",
         Motion(
             doc="decay", size=lambda dimensions: dimensions, advance=halved,
-            linearise=halved_linearise, noise=state_space.step_noise, parameters={"rate": 1.0},
+            linearise=halved_linearise, noise=step_noise, parameters={"rate": 1.0},
         ),
     )  # fmt: skip
     model = build("decay", "identity", motion_parameters={"rate": np.log(2.0)})
@@ -218,7 +221,7 @@ def test_a_function_typed_in_at_a_prompt_works_too():
     code = halved.__code__.replace(co_filename="<prompt>")
     typed_in = types.FunctionType(code, globals(), "typed_in")
     model = build("random_walk", "identity")
-    address = state_space.address_of(typed_in, "advance")
+    address = address_of(typed_in, "advance")
     own = dataclasses.replace(model, advance=address, parameters=np.array([1.0, 1.0, np.log(2.0)]))
     states = np.zeros((1, 2))
     own.simulate(states, np.zeros((1, 2)), np.ones(1), np.array([[8.0, 2.0]]))
@@ -230,6 +233,18 @@ def test_a_function_typed_in_at_a_prompt_works_too():
     [
         ({"motion": "lorenz_rk"}, "motion = 'lorenz_rk' is no model; did you mean 'lorenz_rk4'"),
         ({"observation": "xyz"}, "expected one of identity, position"),
+        ({"process_noise": -1.0}, "process_noise has -1, but must have finite numbers of at l"),
+        ({"process_noise": np.nan}, "process_noise has nan"),
+        ({"step_s": 0.0}, "step_s = 0 s, but must be finite and above 0"),
+        ({"observation_noise": (1.0, -2.0)}, "observation_noise has -2"),
+        ({"initial_state": (1.0, np.inf, 0.0, 0.0)}, "initial_state has inf"),
+        ({"initial_variance": -1.0}, "initial_variance has -1"),
+        ({"transition": ((1.0, np.nan), (0.0, 1.0))}, "transition has nan"),
+        ({"observation_covariance": ((1.0, np.nan), (np.nan, 1.0))}, "observation_covariance has"),
+        (
+            {"motion": "pendulum", "motion_parameters": {"length": np.nan}},
+            r"motion_parameters\['length'\] has nan",
+        ),
         ({"dimensions": 4}, "dimensions = 4, but constant_velocity has 1 to 3"),
         ({"motion_parameters": {"g": 1.0}}, "motion_parameters has 'g', but those of constant_v"),
         ({"observation_noise": (1.0, 1.0, 1.0)}, "observation_noise has 3 items, but there are 2"),

@@ -238,3 +238,38 @@ def test_entries_of_vectors_move_and_fold_to_one_number():
     assert call_rearrange(np.stack([a, b]), target) == (7.25, 132.0, 1.75)
     np.testing.assert_array_equal(target[0], [b[0], a[7], b[1], a[6], b[2], a[5], b[3], a[4]])
     np.testing.assert_array_equal(target[1], np.floor(a) + b[5])
+
+
+@unrolled.unrolled
+def put_last(array):
+    array[-1] = 1.0
+
+
+@unrolled.unrolled
+def put_first(array):
+    array[0] = 1.0
+
+
+@unrolled.unrolled
+def double(array):
+    put_lanes(array, 2.0 * lanes(array, 0), 0)
+
+
+@pytest.mark.skipif(bool(config.DISABLE_JIT), reason="types are looked at while compiling")
+def test_arrays_that_would_be_misread_are_refused():
+    fixed = np.zeros((1, LANES))
+    fixed.flags.writeable = False
+    with pytest.raises(Exception, match="counts from the end"):
+        njit(lambda array: put_last(array))(np.zeros(3))
+    with pytest.raises(Exception, match="read-only"):
+        njit(lambda array: put_first(array))(fixed[0])
+    with pytest.raises(Exception, match="read-only"):
+        njit(lambda array: double(array))(fixed)
+    with pytest.raises(Exception, match="lie side by side"):
+        njit(lambda array: double(array))(np.zeros((1, 2 * LANES))[:, ::2])
+
+
+def test_single_numbers_are_read_and_written_with_strides():
+    array = np.zeros(8)[::4]
+    njit(lambda array: put_first(array))(array)
+    np.testing.assert_array_equal(array, [1.0, 0.0])

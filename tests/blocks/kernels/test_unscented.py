@@ -85,3 +85,9 @@ def test_it_stops_where_a_covariance_is_none():
     model = state_space.build("canonical", "identity")
     start = np.array([[1.0, 2.0], [2.0, 1.0]])
     assert run(model, np.zeros((3, 2)), np.ones(3), start)[1] == 0
+
+
+def test_points_need_a_distance():
+    model = state_space.build("canonical", "identity")
+    with pytest.raises(ValueError, match=r"must be above 0: alpha = 1.0, n = 2, kappa = -2.0"):
+        run(model, np.zeros((3, 2)), np.ones(3), np.eye(2), kappa=-2.0)
