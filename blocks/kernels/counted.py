@@ -104,7 +104,19 @@ def normal(key: np.uint64, place: np.uint64) -> float:
 
 
 @njit(cache=True, nogil=True)
-def normals(key: np.uint64, first: np.uint64, out: Array) -> None:
-    """Standard normal values of the places from `first` on."""
+def normals(key: np.uint64, first: np.uint64, scratch: Array, out: Array) -> None:
+    """Standard normal values of the places from `first` on.
+
+    All are computed as if they lay in the middle, which vectorises, and then the others again.
+
+    scratch  as out
+    out      (n,)  written
+    """
     for k in range(out.size):
-        out[k] = normal(key, first + np.uint64(k))
+        scratch[k] = uniform(key, first + np.uint64(k)) - 0.5
+    for k in range(out.size):
+        q = scratch[k]
+        out[k] = q * _middle(0.180625 - q * q)
+    for k in range(out.size):
+        if abs(scratch[k]) > 0.425:
+            out[k] = normal_quantile(scratch[k] + 0.5)

@@ -14,7 +14,7 @@ import numpy as np
 
 from blocks.kernels import matrices
 from blocks.kernels.caching import njit
-from blocks.kernels.counted import normal, uniform
+from blocks.kernels.counted import normal, normals, uniform
 from blocks.kernels.indirect import call_advance, call_noise, call_observe
 from blocks.kernels.kalman import SMALL
 from blocks.kernels.state_space import StateSpace, wrapped
@@ -79,7 +79,7 @@ def _resample(weights: Array, offset: float, particles: Array, spare: Array) -> 
 def _bootstrap(
     key: Any, first: int, observations: Array, intervals: Array, advance: Any, noise: Any,
     parameters: Array, observe: Any, observe_parameters: Array, angles: Array, R: Array,
-    threshold: float, shrink: float, particles: Array, weights: Array, spare: Array, log_p: Array,
+    threshold: float, shrink: float, particles: Array, weights: Array, spare: Array, drawn: Array, log_p: Array,
     Q: Array, work: Array, x: Array, moved: Array, h: Array, pivot: Array, estimates: Array,
     covariances: Array, innovations: Array, nis: Array, log_likelihood: Array,
     effective_size: Array, state: Any, row: Any,
@@ -113,6 +113,7 @@ def _bootstrap(
             for b in range(a + 1):
                 S[a, b] = 0.0
         # propagate, and weigh by what was seen
+        normals(key, np.uint64(place), spare.reshape(-1), drawn)
         best = -np.inf
         for k in range(count):
             for j in range(n):
@@ -120,7 +121,7 @@ def _bootstrap(
             call_advance(advance, x, last, parameters, moved)
             for q in range(n):
                 if Q_root[q, q] > 0.0:
-                    z = normal(key, np.uint64(place + k * n + q))
+                    z = drawn[k * n + q]
                     for j in range(q, n):
                         moved[j] += Q_root[j, q] * z
             for j in range(n):
@@ -203,13 +204,14 @@ def _bootstrap(
             _resample(weights, offset, particles, spare)
             if shrink < 1.0 and matrices.root(covariances[i], n, S):
                 width = np.sqrt(1.0 - shrink * shrink)
+                normals(key, np.uint64(place + count * n), spare.reshape(-1), drawn)
                 for k in range(count):
                     for j in range(n):
                         particles[k, j] = (
                             shrink * particles[k, j] + (1.0 - shrink) * estimates[i, j]
                         )
                     for q in range(n):
-                        z = width * normal(key, np.uint64(place + count * n + k * n + q))
+                        z = width * drawn[k * n + q]
                         for j in range(q, n):
                             particles[k, j] += S[j, q] * z
     return int(observations.shape[0])
@@ -265,6 +267,7 @@ def bootstrap(
             particles,
             weights,
             np.empty_like(particles),
+            np.empty(particles.size),
             np.empty(count),
             np.empty((n, n)),
             np.empty((4, side, side)),

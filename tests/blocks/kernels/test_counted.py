@@ -13,7 +13,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:overflow")  # meant, and only Py
 
 def draw(key, first=0, count=COUNT):
     out = np.empty(count)
-    counted.normals(key, np.uint64(first), out)
+    counted.normals(key, np.uint64(first), np.empty_like(out), out)
     return out
 
 
