@@ -80,8 +80,8 @@ def _bootstrap(
     key: Any, first: int, observations: Array, intervals: Array, advance: Any, noise: Any,
     parameters: Array, observe: Any, observe_parameters: Array, angles: Array, R: Array,
     threshold: float, shrink: float, particles: Array, weights: Array, spare: Array, drawn: Array,
-    log_p: Array, Q: Array, work: Array, x: Array, moved: Array, h: Array, pivot: Array, estimates: Array,
-    covariances: Array, innovations: Array, nis: Array, log_likelihood: Array,
+    log_p: Array, Q: Array, work: Array, x: Array, moved: Array, h: Array, pivot: Array,
+    estimates: Array, covariances: Array, innovations: Array, nis: Array, log_likelihood: Array,
     effective_size: Array, state: Any, row: Any,
 ) -> int:  # fmt: skip
     # of tuples the lengths are known while compiling, so that short loops unroll
