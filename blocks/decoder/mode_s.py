@@ -17,9 +17,9 @@ from pipeline.block import Block, param
 from pipeline.errors import FieldError, ParameterError, RunError
 from pipeline.frame import Array, Scalar
 
-PREAMBLE_S, BIT_S = 8e-6, 1e-6  # Annex 10 Volume IV, 3.1.2.2.4
+PREAMBLE_S, BIT_S = 8e-6, 1e-6  # Annex 10 Volume IV, 3.1.2.2
 KNOT_M_S = 1852.0 / 3600.0
-PAIR_S, SURFACE_PAIR_S = 10.0, 25.0  # between the messages of a pair: DO-260B, 2.2.10.3
+PAIR_S, SURFACE_PAIR_S = 10.0, 25.0  # between the messages of a pair: DO-260B, A.1.7
 JUMP_M = 2000.0  # that positions and times may be off, beside the speed
 SNIPPED_M = 100e3  # between positions where times tell nothing; a wrong zone is farther away
 PLACE = [Code.ON_GROUND, Code.ODD, Code.CPR_LATITUDE, Code.CPR_LONGITUDE]
@@ -135,6 +135,10 @@ class Modes(Block, name="decoder.modes"):
     repeats: int = param(
         default=3, at_least=1, doc="times that an interrogator code must come to be believed"
     )
+    comm_d: bool = param(
+        default=False,
+        doc="take format 24, which few send, while a quarter of all random bits begin like it",
+    )
     overlap: float = param(
         default=0.2, at_least=0.0, at_most=1.0,
         doc="share of a message's samples that later candidates may have in common with it",
@@ -165,6 +169,9 @@ class Modes(Block, name="decoder.modes"):
         self._codes = np.zeros((mode_s.INTERROGATORS, 2))  # times that each came, and when last
         self._codes[:, 1] = nan
         self._blocked: list[tuple[float, float]] = []  # first and last + 1 of messages' samples
+        # load the kernels: the frame of zeros that the runtime rehearses with has too few bits
+        none = np.empty(0)
+        self.process(np.empty((0, mode_s.LONG), np.uint8), none.astype(np.int16), none)
 
     def process(
         self,
@@ -182,7 +189,7 @@ class Modes(Block, name="decoder.modes"):
         packed = np.empty((count, mode_s.BYTES), np.uint8)
         formats, status = np.empty(count, np.uint8), np.empty(count, np.uint8)
         residues = np.empty(count, np.uint32)
-        mode_s.screen(candidates, candidate_bits, packed, formats, residues, status)
+        mode_s.screen(candidates, candidate_bits, self.comm_d, packed, formats, residues, status)
         timed = candidate_time is not None
         rate_hz = 1.0 if timed or not count else self._rate()
         time = candidate_time if candidate_time is not None else candidate_sample / rate_hz

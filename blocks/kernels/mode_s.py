@@ -65,7 +65,7 @@ class Candidate(IntEnum):
     """What became of a candidate."""
 
     MESSAGE = 0
-    FORMAT = 1  # there is none such, or its length is another
+    FORMAT = 1  # there is none such, its length is another, or bits are set that nobody sets
     PARITY = 2  # of a format whose parity checks by itself
     UNKNOWN = 3  # the parity would fit an address that no clean message came from of late
     OVERLAP = 4  # lies on a message that was decoded before
@@ -150,13 +150,26 @@ def format_of(message: U8) -> int:
 
 
 @njit(cache=True, nogil=True)
+def _unassigned(message: U8, kind: int) -> bool:
+    """Whether bits are set that no transponder sets (Annex 10, 3.1.2.3.2.1)."""
+    if kind in (4, 5, 20, 21):
+        return bits(message, 6, 3) > 5  # flight status
+    if kind == 0:
+        return bits(message, 8, 1) + bits(message, 12, 2) + bits(message, 18, 2) > 0
+    if kind == 16:
+        return bits(message, 7, 2) + bits(message, 12, 2) + bits(message, 18, 2) > 0
+    return False
+
+
+@njit(cache=True, nogil=True)
 def screen(
-    candidates: U8, sizes: I16, packed: U8, formats: U8, found: U32, status: U8
-) -> None:  # fmt: skip
+    candidates: U8, sizes: I16, comm_d: bool, packed: U8, formats: U8, found: U32, status: U8
+) -> None:
     """Tell what no list of addresses is needed for.
 
     candidates  (N, 112)  bits
     sizes       (N,)      56 or 112 bits
+    comm_d      whether there is a format 24
     packed      (N, 14)   written: bytes
     formats     (N,)      written: downlink format
     found       (N,)      written: residues; 0 where there is no such format
@@ -173,7 +186,12 @@ def screen(
         formats[n] = kind
         found[n] = 0
         size = SHORT if kind < 16 else LONG
-        if kind not in FORMATS or sizes[n] != size:
+        if (
+            kind not in FORMATS
+            or sizes[n] != size
+            or (kind == COMM_D and not comm_d)
+            or _unassigned(packed[n], kind)
+        ):
             status[n] = Candidate.FORMAT
             continue
         found[n] = residue(packed[n], size)
@@ -381,6 +399,6 @@ def contents(messages: U8, numbers: F64, codes: I32, callsigns: U8) -> None:
             codes[n, Code.SQUAWK] = squawk(bits(message, 20, 13))
         if kind in (20, 21) and bits(message, 33, 8) == 0x20:  # register 2,0: the callsign
             _write_callsign(message, 41, callsigns[n])
-        # of format 18, only what is laid out as ADS-B (2.2.3.2.1.2)
+        # of format 18, only what is laid out as ADS-B (2.2.3.2.1)
         if kind == SQUITTER or (kind == NON_TRANSPONDER and bits(message, 6, 3) in (0, 1, 6)):
             _write_squitter(message, numbers[n], codes[n], callsigns[n])

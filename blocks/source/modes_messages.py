@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 from collections.abc import Mapping
@@ -92,7 +91,7 @@ class ModesMessages(Source, name="source.modes_messages"):
 
     def describe(self) -> StreamInfo:
         return StreamInfo(
-            epoch_utc_ns=round(self._first_s * 1e9) if self._form == "csv" else 0,
+            epoch_utc_ns=round(self._first_s * 1e6) * 1000 if self._form == "csv" else 0,
             format=f"modes {self._form}",
             continuous=self._form != "bare",
             replayable=True,
@@ -154,11 +153,9 @@ class ModesMessages(Source, name="source.modes_messages"):
         """Time [s] and bytes of a line, None where it is not of the form of this file."""
         time, digits = 0.0, ""
         if self._form == "csv":
-            columns = next(csv.reader([line]), [])
-            if len(columns) < 2:
-                return None
+            columns = [column.strip().strip('"') for column in line.split(",")]
             try:
-                time, digits = float(columns[0]), columns[1].strip()
+                time, digits = float(columns[0]), columns[1]
             except ValueError:
                 return None
             if not (math.isfinite(time) and time >= 0.0):
