@@ -96,14 +96,14 @@ class Modes(Block, name="decoder.modes"):
     ICAO Annex 10 Volume IV and RTCA DO-260B; the fields of messages are decoded in
     kernels/mode_s.py, positions in kernels/cpr.py.
 
-    Formats 11, 17 and 18 must divide by the generator of the parity. The parity of the formats 0,
-    4, 5, 16, 20, 21 and 24 is overlaid with the address, so that any bits fit some address: they
-    count only if a clean message of 11, 17 or 18 came from that address, at most `memory_s` before.
-    So does a format 11 with an interrogator code, and it is strict only once its code has
-    come `repeats` times, each within `memory_s` of the one before: wrong bits at the end look like
-    a code. (The ones before stay in doubt; `sink.modes_messages` counts them when it knows.) With
-    n known addresses, random bits of an overlaid format pass with a probability of n 2^-24, of
-    format 17 with 2^-24.
+    Formats 11, 17 and 18 must divide by the generator of the parity. That of the formats 0, 4, 5,
+    16, 20, 21 and 24 is overlaid with the address, so that any bits fit some address: they count
+    only if a clean message of 11, 17 or 18 came from that address, at most `memory_s` before. So
+    does a format 11 with an interrogator code, which wrong bits at its end look like: it is strict
+    only once its code has come `repeats` times, each within `memory_s` of the one before. (Those
+    before stay in doubt; `sink.modes_messages` counts them once it knows.) Random bits that begin
+    like an overlaid format pass with n known addresses with a probability of n 2^-24, those that
+    begin like format 17 with 2^-24.
 
     Candidates are taken as they come, which should be in the order of `candidate_sample`; then
     results do not depend on how the stream is cut. A message blocks those after it that share more

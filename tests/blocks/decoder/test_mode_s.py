@@ -10,6 +10,7 @@ from blocks.kernels import mode_s_encoding as sent
 from blocks.kernels.mode_s import Candidate, Position
 from blocks.sink.modes_messages import ModesMessages
 from blocks.source.modes_messages import ModesMessages as Messages
+from pipeline import Flow, run
 from pipeline.block import Context, make
 from pipeline.errors import FieldError, ParameterError, RunError
 from pipeline.frame import StreamInfo
@@ -318,6 +319,36 @@ def test_every_message_of_the_pymodes_file_says_what_pymodes_says():
             assert found.longitude[n] == pytest.approx(expected["longitude"], abs=1e-5)
     assert positions > 900
     assert np.isfinite(found.latitude).sum() >= positions
+
+
+def test_a_flow_counts_the_same_however_the_file_is_cut(tmp_path):
+    lines = []
+    for n in range(60):
+        place = (50.0 + 0.002 * n, 8.0)
+        address = (A, B)[n % 2]
+        lines.append(f"{1.6e9 + n / 4},{airborne(place, n // 2 % 2, address).tobytes().hex()}")
+        lines.append(f"{1.6e9 + n / 4},{sent.identity_reply(address, 7000).tobytes().hex()}")
+    (tmp_path / "messages.csv").write_text("\n".join(lines))
+    flow = Flow.load("modes_messages")
+    flow.set("messages.path", str(tmp_path / "messages.csv"))
+    for length in (1, 7, 1000):
+        flow.set("messages.length", length)
+        found = run(flow)["results"]["counts"]
+        assert (found["messages"], found["aircraft"], found["df5"]) == (120, 2, 60)
+        # of each aircraft, the first three tell no position yet
+        assert (found["positions"], found["position_alone"], found["position_first"]) == (54, 4, 2)
+
+
+def test_rebroadcast_and_foreign_addresses_of_format_18():
+    # control fields: 0 and 6 are laid out as ADS-B, 4 is the management of a ground station
+    content = sent.airborne_position(50.0, 8.0, 3000.0, 0)
+    messages = [
+        sent._message((18 << 27 | control << 24 | A) << 56 | content, 112, 0)
+        for control in (0, 6, 4)
+    ]
+    found = decode(messages)
+    assert found.candidate_status.tolist() == [MESSAGE] * 3
+    assert found.type_code.tolist() == [11, 11, -1]
 
 
 # bad input
