@@ -28,9 +28,11 @@ NIS = Field("normalised innovation squared, chi-square of as many degrees as row
 LOG_LIKELIHOOD = Field("log-density of each observation given those before it", unit="nat")
 EFFECTIVE_SIZE = Field("particles that the weights are worth, 1 / sum of their squares")
 
-CANDIDATES = Field("decided bits of what may be Mode S messages, 0 or 1; past the end 0")
-CANDIDATE_BITS = Field("length of the candidate that its first bit tells: 56 or 112", unit="bits")
-CANDIDATE_SAMPLE = Field("where the preamble begins, as a sample number of the stream")
+CANDIDATES = Field(
+    "decided bits of what may be Mode S messages, 0 or 1; of short ones the rest is 0"
+)
+CANDIDATE_BITS = Field("length of each candidate as its first bit says, 56 or 112", unit="bits")
+CANDIDATE_SAMPLE = Field("where the preamble begins, in samples of the stream and their fractions")
 CANDIDATE_TIME = Field("time in the file, since sample 0 of the stream", unit="s")
 CANDIDATE_STATUS = Field(
     "what became of the candidate, by the numbers of kernels/mode_s.Candidate: 0 a message, "
