@@ -324,7 +324,7 @@ class Modes(Block, name="decoder.modes"):
                 return Position.ZONES, nan, nan
             plausible = self._plausible(*place)
             own.time = other.time = nan  # the next pair is another one
-            aircraft.confirmed = recent and self._reached(aircraft, time, *place)
+            aircraft.confirmed = plausible and recent and self._reached(aircraft, time, *place)
             status = Position.PAIR if aircraft.confirmed else Position.FIRST
         if not plausible:
             aircraft.refused += 1
