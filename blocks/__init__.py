@@ -7,6 +7,7 @@ CATALOGUE: dict[str, str] = {
     "source.recording": "blocks.source.recording:Recording",
     "source.random_bits": "blocks.source.random_bits:RandomBits",
     "source.state_space": "blocks.source.state_space:StateSpace",
+    "source.modes_messages": "blocks.source.modes_messages:ModesMessages",
     "encoder.convolutional": "blocks.encoder.convolutional:Convolutional",
     "encoder.modulator": "blocks.encoder.modulator:Modulator",
     "channel.awgn": "blocks.channel.awgn:Awgn",
@@ -17,6 +18,7 @@ CATALOGUE: dict[str, str] = {
     "detector.viterbi": "blocks.detector.viterbi:Viterbi",
     "detector.sum_product": "blocks.detector.sum_product:SumProduct",
     "decoder.convolutional": "blocks.decoder.convolutional:Convolutional",
+    "decoder.modes": "blocks.decoder.mode_s:Modes",
     "tracker.kalman": "blocks.tracker.kalman:Kalman",
     "tracker.extended_kalman": "blocks.tracker.extended_kalman:ExtendedKalman",
     "tracker.unscented_kalman": "blocks.tracker.unscented_kalman:UnscentedKalman",
@@ -25,6 +27,7 @@ CATALOGUE: dict[str, str] = {
     "tracker.smoother": "blocks.tracker.smoother:Smoother",
     "sink.error_rate": "blocks.sink.error_rate:ErrorRate",
     "sink.tracking_error": "blocks.sink.tracking_error:TrackingError",
+    "sink.modes_messages": "blocks.sink.modes_messages:ModesMessages",
     "sink.recording": "blocks.sink.recording:Recording",
     "sink.null": "blocks.sink.null:Null",
 }

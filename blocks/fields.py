@@ -27,3 +27,42 @@ INNOVATIONS = Field("observations less what was predicted, angles wrapped; NaN w
 NIS = Field("normalised innovation squared, chi-square of as many degrees as rows came")
 LOG_LIKELIHOOD = Field("log-density of each observation given those before it", unit="nat")
 EFFECTIVE_SIZE = Field("particles that the weights are worth, 1 / sum of their squares")
+
+CANDIDATES = Field(
+    "decided bits of what may be Mode S messages, 0 or 1; of short ones the rest is 0"
+)
+CANDIDATE_BITS = Field("length of each candidate as its first bit says, 56 or 112", unit="bits")
+CANDIDATE_SAMPLE = Field("where the preamble begins, in samples of the stream and their fractions")
+CANDIDATE_TIME = Field("time in the file, since sample 0 of the stream", unit="s")
+CANDIDATE_STATUS = Field(
+    "what became of the candidate, by the numbers of kernels/mode_s.Candidate: 0 a message, "
+    "1 no format, 2 parity, 3 unknown address, 4 overlap"
+)
+MESSAGES = Field("bytes of the Mode S messages; of short ones the last 7 are 0")
+MESSAGE_BITS = Field("length of the message: 56 or 112", unit="bits")
+MESSAGE_SAMPLE = Field("where the preamble begins, as a sample number of the stream")
+MESSAGE_TIME = Field("when the message began, since sample 0 of the stream", unit="s")
+MESSAGE_FORMAT = Field("downlink format; 24 for all that begin with two ones")
+MESSAGE_ADDRESS = Field("address of the transponder, 24 bits")
+MESSAGE_INTERROGATOR = Field("interrogator code of format 11, with its label; 0 elsewhere")
+MESSAGE_STRICT = Field("whether nothing is left in doubt, as is an interrogator seen hardly before")
+TYPE_CODE = Field("type code of extended squitters; -1 elsewhere")
+LATITUDE = Field("latitude of the position in the message; NaN where none is known", unit="deg")
+LONGITUDE = Field("longitude, -180 ... 180; NaN where none is known", unit="deg")
+POSITION_STATUS = Field(
+    "how the position was found, by the numbers of kernels/mode_s.Position: 0 none in the message, "
+    "1 from a pair, 2 near the last; or why not: 3 alone, 4 zones differ, 5 the first pair, "
+    "6 implausible"
+)
+ALTITUDE = Field("barometric altitude; NaN where the message tells none", unit="ft")
+GROUND_SPEED = Field("speed over ground; NaN where the message tells none", unit="kt")
+TRACK = Field("direction of motion over ground, clockwise from north; NaN where none", unit="deg")
+INDICATED_AIRSPEED = Field("indicated airspeed; NaN where the message tells none", unit="kt")
+TRUE_AIRSPEED = Field("true airspeed; NaN where the message tells none", unit="kt")
+HEADING = Field("direction of the nose, clockwise from north; NaN where none", unit="deg")
+VERTICAL_RATE = Field("rate of climb; NaN where the message tells none", unit="ft/min")
+CONTAINMENT = Field("radius that holds the position with near certainty; NaN: none", unit="m")
+CALLSIGN = Field("characters of the callsign in ASCII; zeros where the message tells none")
+SQUAWK = Field("identity, four octal digits read as a decimal number; -1 where none")
+ON_GROUND = Field("1 on the ground, 0 airborne, -1 where the message does not tell")
+ODD = Field("grid of the position in the message: 1 odd, 0 even, -1 no position")

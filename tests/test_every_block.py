@@ -18,13 +18,16 @@ import numpy as np
 import pytest
 
 from blocks import CATALOGUE
+from blocks.decoder.mode_s import Modes
+from blocks.kernels import mode_s_encoding
+from blocks.sink.modes_messages import ModesMessages
 from pipeline.block import Block, Context, Reframe, Sink, Source, make, writes_of
 from pipeline.frame import DTYPES, FrameInfo, StreamInfo
 from pipeline.signature import FieldType, bind, check_array
 
 Values = Mapping[str, Any]
 
-CLOCKS = ("time", "data", "code")  # dims along which a stream goes on
+CLOCKS = ("time", "data", "code", "candidate", "message")  # dims along which a stream goes on
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,62 @@ BITS = (BPSK > 0).astype(np.uint8)
 SOFT = np.rint(40 * REAL.clip(-3, 3)).astype(np.int8)
 
 
+def mode_s_messages() -> list[np.ndarray]:
+    """What 40 aircraft send in turn, mixed with noise."""
+    rng = np.random.default_rng(24)
+    messages = []
+    for number in range(2400):
+        address = 0x400000 + number % 40
+        place = (50.0 + number % 40 + 1e-5 * number, 8.0 + 1e-5 * number)
+        kind = int(rng.integers(6))
+        if kind == 0:
+            code = int(rng.choice([0, 5, 60]))
+            message = mode_s_encoding.all_call_reply(address, interrogator=code)
+        elif kind == 1:
+            message = mode_s_encoding.altitude_reply(address, 3000.0)
+        elif kind == 2:
+            message = mode_s_encoding.extended_squitter(
+                address, mode_s_encoding.ground_velocity(-100.0, 200.0, 640.0)
+            )
+        elif kind == 3:
+            message = rng.integers(0, 256, 14, dtype=np.uint8)
+            message[0] |= 128
+        else:
+            message = mode_s_encoding.extended_squitter(
+                address, mode_s_encoding.airborne_position(*place, 3000.0, kind % 2)
+            )
+        messages.append(message)
+    return messages
+
+
+MODE_S = mode_s_messages()
+CANDIDATES = {
+    "candidates": (
+        "candidate bit",
+        np.array([np.unpackbits(np.resize(m, 14)) * (np.arange(112) < 8 * m.size) for m in MODE_S])
+        .astype(np.uint8),
+    ),
+    "candidate_bits": ("candidate", np.array([8 * m.size for m in MODE_S], np.int16)),
+    "candidate_sample": (
+        "candidate", np.random.default_rng(25).uniform(100.0, 400.0, 2400).cumsum(),
+    ),
+}  # fmt: skip
+TIMES = {"candidate_time": ("candidate", np.arange(2400) / 20.0)}
+
+
+def decoded() -> Mapping[str, tuple[str, np.ndarray]]:
+    """What decoder.modes makes of CANDIDATES: as many messages, and the status of as many."""
+    block = Modes()
+    block.start()
+    found = block.process(**{name: array for name, (_, array) in {**CANDIDATES, **TIMES}.items()})
+    count = len(found.messages)
+    dims = {"messages": "message byte", "callsign": "message character"}
+    inputs = {"candidate_status": ("candidate", found.candidate_status[:count])}
+    for name in list(ModesMessages.signature().reads)[1:]:
+        inputs[name] = (dims.get(name, "message"), getattr(found, name))
+    return inputs
+
+
 def words(array: np.ndarray) -> np.ndarray:
     return array.reshape(60, 40, *array.shape[1:])
 
@@ -89,6 +148,16 @@ def a_file(array: np.ndarray, name: str) -> Callable[[Path], Values]:
     def values(folder: Path) -> Values:
         array.tofile(folder / name)
         return {"path": str(folder / name), "length": 100}
+
+    return values
+
+
+def a_text(text: str) -> Callable[[Path], Values]:
+    """Parameters of a source that reads this text from a file."""
+
+    def values(folder: Path) -> Values:
+        (folder / "made.txt").write_text(text)
+        return {"path": str(folder / "made.txt")}
 
     return values
 
@@ -302,6 +371,14 @@ CASES = [
             "estimates": ("word time estimate", words(np.nan_to_num(SEEN))),
         },
     ),
+    Case(
+        "source.modes_messages", "csv",
+        a_text("".join(f"{n / 20},{m.tobytes().hex()}\n" for n, m in enumerate(MODE_S))),
+        cuts=[{"length": 1}, {"length": 7}, {"length": 1000}],
+    ),
+    Case("decoder.modes", "samples", {"rate_hz": 2e6}, CANDIDATES),
+    Case("decoder.modes", "times", {"memory_s": 20.0}, {**CANDIDATES, **TIMES}),
+    Case("sink.modes_messages", inputs=decoded()),
     Case("sink.null"),
 ]  # fmt: skip
 
