@@ -154,7 +154,7 @@ def format_of(message: U8) -> int:
 def _unassigned(message: U8, kind: int) -> bool:
     """Whether bits are set that no transponder sets (Annex 10, 3.1.2.3.2.1)."""
     if kind in (4, 5, 20, 21):
-        return bool(bits(message, 6, 3) > 5  # flight status)
+        return bool(bits(message, 6, 3) > 5)  # flight status
     if kind == 0:
         return bool(bits(message, 8, 1) + bits(message, 12, 2) + bits(message, 18, 2) > 0)
     if kind == 16:
