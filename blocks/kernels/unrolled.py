@@ -12,7 +12,8 @@ is no branch on a value. A product with the constant 0 is 0, whatever the other 
 
 With `lanes` the last axis of an array, of length LANES, is loaded as one vector of a SIMD
 register, and the same arithmetic works on LANES independent problems at a time; `load` does so from
-any place of a flat array. Indices can be added and multiplied. Vectors of int32 know | & << >>.
+any place of a flat array. Indices can be added and multiplied. Vectors of integers know + - | & <<
+>>, wrap around, and are longer if they are narrow (`lanes_of`).
 
 Under NUMBA_DISABLE_JIT=1 `unrolled` returns the function as it is.
 """
@@ -40,6 +41,7 @@ types: Any = numba.types
 
 #: Problems that one vector holds: a cache line of float64, two AVX2 or one AVX-512 register.
 LANES = 8
+_NARROW = {8: 32, 16: 16}  # bits of a number -> lanes, where one AVX2 register holds more
 
 # Multiplications and additions may fuse; nothing else is relaxed, so NaN keeps its meaning.
 _FLAGS = ("contract",)
@@ -48,7 +50,7 @@ _FLAGS = ("contract",)
 class Traced:
     """A number that compiled code will have.
 
-    type     float64 or float32; int32 of what `shift_in` gives
+    type     float64 or float32, or an integer type: of decisions, or of metrics in few bits
     lanes    0 for a scalar, else the length of the vector
     builder  writes machine operations; None where only the types are wanted
     """
@@ -76,7 +78,8 @@ class Traced:
             raise TypeError(f"{other.type} where {self.type} is due; nothing converts them")
         if other.type.bitwidth != self.type.bitwidth:
             wider = self.type.bitwidth > other.type.bitwidth
-            name = ("zext" if wider else "trunc") if whole else ("fpext" if wider else "fptrunc")
+            longer = "sext" if whole and other.type.signed else "zext"
+            name = (longer if wider else "trunc") if whole else ("fpext" if wider else "fptrunc")
             value = getattr(self.builder, name)(value, self._ir_type(other.lanes))
         if other.lanes == lanes:
             return value
@@ -95,10 +98,10 @@ class Traced:
         wider = max(numbers, key=lambda v: v.type.bitwidth)
         if self.builder is None:
             return wider._new(lanes)
-        operation = getattr(self.builder, name)
-        return wider._new(
-            lanes, operation(wider._as(left, lanes), wider._as(right, lanes), flags=_FLAGS)
-        )
+        values = wider._as(left, lanes), wider._as(right, lanes)
+        if isinstance(wider.type, types.Integer):
+            return wider._new(lanes, getattr(self.builder, name.removeprefix("f"))(*values))
+        return wider._new(lanes, getattr(self.builder, name)(*values, flags=_FLAGS))
 
     def __add__(self, other: Any) -> Any:
         return self if _is(other, 0.0) else self._binary("fadd", self, other)
@@ -129,13 +132,17 @@ class Traced:
     def __neg__(self) -> Any:
         if self.builder is None:
             return self._new(self.lanes)
-        return self._new(self.lanes, self.builder.fneg(self.value))
+        whole = isinstance(self.type, types.Integer)
+        return self._new(self.lanes, (self.builder.neg if whole else self.builder.fneg)(self.value))
 
     def __gt__(self, other: Any) -> Any:
         return self._compare(">", other)
 
     def __lt__(self, other: Any) -> Any:
         return self._compare("<", other)
+
+    def __le__(self, other: Any) -> Any:
+        return self._compare("<=", other)
 
     def _bitwise(self, name: str, other: Any) -> Any:
         if not isinstance(self.type, types.Integer):
@@ -181,7 +188,10 @@ class Traced:
         found = _Truth(self._new(lanes), None)
         if self.builder is not None:
             left, right = self._as(self, lanes), self._as(other, lanes)
-            if which == "uno":
+            if isinstance(self.type, types.Integer):
+                sign = "signed" if self.type.signed else "unsigned"
+                found.value = getattr(self.builder, f"icmp_{sign}")(which, left, right)
+            elif which == "uno":
                 found.value = self.builder.fcmp_unordered("uno", left, right)
             else:
                 found.value = self.builder.fcmp_ordered(which, left, right)
@@ -224,26 +234,27 @@ class _TracedArray:
             number = Traced(self.type.dtype, 0, self.builder)
             self.builder.store(number._as(value, 0), self._pointer(index))
 
-    def _lanes_pointer(self, index: tuple[Any, ...]) -> tuple[Any, int]:
-        number = Traced(self.type.dtype, LANES, self.builder)
-        pointer = self._pointer(index)
-        bits = self.type.dtype.bitwidth // 8
-        return self.builder.bitcast(pointer, number._ir_type(LANES).as_pointer()), bits
+    def _lanes_pointer(self, index: tuple[Any, ...], number: Traced) -> tuple[Any, int]:
+        pointer = self.builder.bitcast(
+            self._pointer(index), number._ir_type(number.lanes).as_pointer()
+        )
+        return pointer, self.type.dtype.bitwidth // 8
 
-    def lanes(self, index: tuple[Any, ...]) -> Traced:
-        """LANES numbers from this place on."""
+    def lanes(self, index: tuple[Any, ...], count: int = 0) -> Traced:
+        """A vector of numbers from this place on, as many as one holds or `count`."""
+        number = Traced(self.type.dtype, count or lanes_of(self), self.builder)
         if self.builder is None:
-            return Traced(self.type.dtype, LANES)
-        pointer, align = self._lanes_pointer(index)
-        value = self.builder.load(pointer, align=align)
-        return Traced(self.type.dtype, LANES, self.builder, value)
+            return number
+        pointer, align = self._lanes_pointer(index, number)
+        return number._new(number.lanes, self.builder.load(pointer, align=align))
 
     def put_lanes(self, value: Any, index: tuple[Any, ...]) -> None:
-        """Store LANES numbers from this place on."""
+        """Store the numbers of a vector, or one number in all lanes of one, from this place on."""
         if self.builder is not None:
-            number = Traced(self.type.dtype, LANES, self.builder)
-            pointer, align = self._lanes_pointer(index)
-            self.builder.store(number._as(value, LANES), pointer, align=align)
+            lanes = value.lanes if isinstance(value, Traced) else 0
+            number = Traced(self.type.dtype, lanes or lanes_of(self), self.builder)
+            pointer, align = self._lanes_pointer(index, number)
+            self.builder.store(number._as(value, number.lanes), pointer, align=align)
 
 
 class _Index:
@@ -360,15 +371,19 @@ def where(condition: Any, yes: Any, no: Any) -> Any:
 
 
 def shift_in(bits: Any, condition: Any) -> Any:
-    """2 bits + 1 where the condition holds, else 2 bits; int32, of None for no bits yet.
+    """2 bits + 1 where the condition holds, else 2 bits; of None for no bits yet.
+
+    They are as wide as the integers that were compared, int32 where floats were.
 
     Each result hangs on the one before: LLVM cannot put off comparisons until all are due, which
     would keep both sides of all of them waiting in memory.
     """
     if not isinstance(condition, _Truth):
+        # Without a compiler nothing tells what was compared: the bits of before, or else 32.
         return np.where(condition, np.int32(1), np.int32(0)) + (0 if bits is None else bits << 1)
     number = condition.number
-    whole = Traced(types.int32, number.lanes, number.builder)
+    kind = number.type if isinstance(number.type, types.Integer) else types.int32
+    whole = Traced(kind, number.lanes, number.builder)
     if number.builder is None:
         return whole
     mask = number.builder.sext(condition.value, whole._ir_type(number.lanes))
@@ -376,6 +391,33 @@ def shift_in(bits: Any, condition: Any) -> Any:
     if bits is not None:
         start = number.builder.add(bits.value, bits.value)
     return whole._new(number.lanes, number.builder.sub(start, mask))
+
+
+def scaled(value: Any, factor: Any) -> Any:
+    """A vector of int8 times factor / 2^15, rounded to the nearest integer.
+
+    The factor is an index of 0 ... 2^15 - 1; so nothing overflows.
+    """
+    if not isinstance(value, Traced):
+        return (value.astype(np.int32) * factor + (1 << 14) >> 15).astype(np.int8)
+    if value.builder is None:
+        return value
+    builder, lanes = value.builder, value.lanes
+
+    def integers(bits: int) -> Any:
+        return ir.VectorType(ir.IntType(bits), lanes)
+
+    def constant(bits: int, number: int) -> Any:
+        return ir.Constant(integers(bits), [number] * lanes)
+
+    # Written such that one instruction multiplies 16 bits by 16 and keeps the upper 16.
+    times = Traced(types.int16, 0, builder, builder.trunc(factor.value, ir.IntType(16)))
+    high = builder.shl(builder.sext(value.value, integers(16)), constant(16, 8))
+    sides = high, times._as(times, lanes)
+    product = builder.mul(*(builder.sext(side, integers(32)) for side in sides))
+    upper = builder.trunc(builder.ashr(product, constant(32, 16)), integers(16))
+    nearest = builder.ashr(builder.add(upper, constant(16, 64)), constant(16, 7))
+    return value._new(lanes, builder.trunc(nearest, integers(8)))
 
 
 def is_nan(value: Any) -> Any:
@@ -396,15 +438,34 @@ def put_lanes(array: Any, value: Any, *index: Any) -> None:
         array[index] = value
 
 
-def load(array: Any, place: Any) -> Any:
-    """array[place] ... array[place + LANES - 1] of a flat array as one vector.
+def lanes_of(array: Any) -> int:
+    """How many items of an array `load` takes at once: 32 of 8 bits, 16 of 16 bits, else LANES."""
+    if isinstance(array, _TracedArray):
+        return _NARROW.get(array.type.dtype.bitwidth, LANES)
+    return _NARROW.get(8 * array.dtype.itemsize, LANES)
+
+
+def item(array: Any, place: Any) -> Any:
+    """An item of a flat array of int64, as an index."""
+    if not isinstance(array, _TracedArray):
+        return int(array[place])
+    if array.builder is None:
+        return _Index()
+    return _Index(array.builder, array.builder.load(array._pointer(place)))
+
+
+def load(array: Any, place: Any, count: int = 0) -> Any:
+    """array[place] ... array[place + count - 1] of a flat array as one vector.
+
+    If no count is given, it is lanes_of(array). Others are for numbers on their way to or from
+    arrays of another width.
 
     With sums and products of constants as places the offsets of all vectors of a step are known
     while compiling, which no array of more axes gives.
     """
     if isinstance(array, _TracedArray):
-        return array.lanes((place,))
-    return array[place : place + LANES].copy()
+        return array.lanes((place,), count)
+    return array[place : place + (count or lanes_of(array))].copy()
 
 
 def store(array: Any, value: Any, place: Any) -> None:
@@ -412,31 +473,31 @@ def store(array: Any, value: Any, place: Any) -> None:
     if isinstance(array, _TracedArray):
         array.put_lanes(value, (place,))
     else:
-        array[place : place + LANES] = value
+        array[place : place + (np.size(value) if np.ndim(value) else lanes_of(array))] = value
 
 
 def transposed(rows: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Vector j of item j of each of these LANES vectors."""
+    """Vector j of item j of each of these vectors, of which there are as many as lanes."""
     if not isinstance(rows[0], Traced):
         return tuple(np.stack(rows).T.copy())
     number = rows[0]
     if number.builder is None:
         return rows
     # Log2 rounds: in each, rows that are `apart` swap the blocks of that size off the diagonal.
-    values = [row.value for row in rows]
-    apart = LANES // 2
+    values, lanes = [row.value for row in rows], number.lanes
+    apart = lanes // 2
     while apart:
-        low = [k if not k & apart else LANES + k - apart for k in range(LANES)]
-        high = [k + apart if not k & apart else LANES + k for k in range(LANES)]
-        masks = [ir.Constant(ir.VectorType(ir.IntType(32), LANES), mask) for mask in (low, high)]
-        for k in range(LANES):
+        low = [k if not k & apart else lanes + k - apart for k in range(lanes)]
+        high = [k + apart if not k & apart else lanes + k for k in range(lanes)]
+        masks = [ir.Constant(ir.VectorType(ir.IntType(32), lanes), mask) for mask in (low, high)]
+        for k in range(lanes):
             if not k & apart:
                 pair = values[k], values[k + apart]
                 values[k], values[k + apart] = (
                     number.builder.shuffle_vector(*pair, mask) for mask in masks
                 )
         apart //= 2
-    return tuple(number._new(LANES, value) for value in values)
+    return tuple(number._new(lanes, value) for value in values)
 
 
 def unrolled(function: Callable[..., Any]) -> Callable[..., Any]:
