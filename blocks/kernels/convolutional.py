@@ -6,30 +6,30 @@ bit 1; a branch pays |q| where its code bit disagrees with the sign and nothing 
 that metrics are never negative and small integers suffice.
 
 Two forms give equal bits. The plain one reads like the equations, takes any code, and decodes one
-sequence after the other. The other decodes LANES sequences side by side: arrays have the lanes
-last, so that one vector instruction treats many of them. It takes codes whose generators all count
-the newest and the oldest bit, as all good ones do: then the four branches of a butterfly (states j
-and j + S/2 into states 2j and 2j + 1) have but two metrics.
+sequence after the other. The other decodes sequences side by side, W = 32, 16 or 8 of them for 8,
+16 or 32 bits, one in each lane of a vector (kernels/unrolled.py). It takes codes whose generators
+all count the newest and the oldest bit, as all good ones do: then the four branches of a butterfly
+(states j and j + S/2 into states 2j and 2j + 1) have but two metrics. Decisions are packed over
+states into words as wide as the metrics, so that all tracebacks are vectors, too.
 
-What makes LLVM vectorise the lanes: their number is a constant, all arrays are flat, and a loop
-over lanes treats four butterflies and writes to one slice at multiples of LANES, so that few checks
-whether arrays overlap are needed, once per loop. Decisions are packed over states, state s in bit
-s mod 8 of byte s // 8, next to the path metrics that they belong to.
+Every few steps the least path metric is measured, and taken off the branch metrics of the step
+after next: few numbers, and made before they are due.
 
-8-bit path metrics. Take the best sequence, and one that leaves it `memory` steps before the end for
-any other state: by linearity they differ in the code bits of a path out of state 0, at most w, and
-their metrics by at most w top, where top is the largest |q|. The least path metric grows by at most
-outputs top / 2 in a step, since the two branches out of a state are complements. So with the least
-made 0 every few steps, top can be chosen such that nothing overflows in between, and decisions are
-exact for the soft values as they were rounded.
+8-bit path metrics. A path metric that is compared belongs to a path that leaves the best one at
+most `memory` + 1 steps before: by linearity they differ in the code bits of a path out of state 0,
+at most w, and their metrics by at most w top, where top is the largest |q|. The least path metric
+grows by at most outputs top / 2 in a step, since the two branches out of a state are complements;
+from one measurement until the next takes effect are STEPS + 1 steps. So w top + (STEPS + 1)
+outputs top / 2 has to fit; then decisions are exact for the soft values as they were rounded.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from blocks.kernels import tiles, unrolled
 from blocks.kernels.caching import njit
 from blocks.kernels.shift_register import ShiftRegisterCode
 from blocks.kernels.windows import Windows
@@ -37,34 +37,44 @@ from blocks.kernels.windows import Windows
 Array = np.ndarray[Any, Any]
 Metrics = Literal["uint8", "uint16", "float32"]
 
-LANES = 256  # sequences side by side: many, against the cost of a loop; few, for the cache
-_BLOCK = 9 * LANES  # eight states and their decisions
-_WORTH = 16  # sequences from which on a tile pays, though most of its lanes may be idle
 _MOST_SURVIVORS = 1 << 26  # bytes of survivors of a tile; longer words are decoded one by one
 
-#: Steps from one normalisation to the next. With 8 bits they cost range, so precision.
-STEPS: dict[str, int] = {"uint8": 4, "uint16": 32, "float32": 32}
+#: Steps from one measurement of the least path metric to the next, at least 2, so that one takes
+#: effect before the next. With 8 bits they cost range, so precision.
+STEPS: dict[str, int] = {"uint8": 2, "uint16": 32, "float32": 32}
 
 
 def top_of(code: ShiftRegisterCode, metrics: Literal["uint8", "uint16"]) -> int:
     """The largest soft value for which path metrics of this dtype have room, at most 127."""
-    states: Array = np.arange(code.n_states)[:, None] >> np.arange(code.memory - 1, -1, -1) & 1
-    apart = int(code.encode(states, np.zeros_like(states)).sum(axis=1).max())
-    # One more step than from one normalisation to the next: sums are compared before the least is.
-    growth = -(-code.outputs * (STEPS[metrics] + 1) // 2)
-    return min(int(np.iinfo(metrics).max) // (apart + growth), 127)
+    inputs: Array = np.arange(2 * code.n_states)[:, None] >> np.arange(code.memory, -1, -1) & 1
+    apart = int(code.encode(inputs, np.zeros_like(inputs[:, 1:])).sum(axis=1).max())
+    growth = code.outputs * (STEPS[metrics] + 1)  # in halves
+    return min(2 * int(np.iinfo(metrics).max) // (2 * apart + growth), 127)
+
+
+def factor_of(top: int) -> int:
+    """What `unrolled.scaled` needs to round soft values to -top ... top; 0 if nothing is due."""
+    return (top * 32768 + 63) // 127 if 0 < top < 127 else 0
+
+
+@unrolled.unrolled
+def _round(soft: Any, factor: Any, place: Any, rounds: Any) -> None:
+    for _ in rounds:
+        q = unrolled.lanes(soft, place)
+        q = unrolled.where(q < -127, -127, q)
+        unrolled.put_lanes(soft, unrolled.scaled(q, factor), place)
 
 
 @njit(cache=True, nogil=True)
-def round_to(soft: Array, top: int, rounded: Array) -> None:
-    """Soft values of -127 ... 127 rounded to -top ... top; -128 counts as -127.
+def round_to(soft: Array, factor: int, rounds: tuple[float, ...]) -> None:
+    """Round soft values of -127 ... 127 as `factor_of` says; -128 counts as -127.
 
-    soft, rounded  (n,) int8
+    soft    (n,) int8, with n a multiple of 32
+    rounds  one number; or none, and nothing happens, nor need they be int8
     """
-    factor = (top * 65536 + 63) // 127
-    for i in range(soft.size):
-        q = max(np.int32(soft[i]), np.int32(-127))
-        rounded[i] = np.int8((q * factor + 32768) >> 16)
+    if len(rounds) > 0:
+        for at in range(0, soft.size, 32):
+            _round(soft, factor, at, rounds)
 
 
 # --- One sequence ---------------------------------------------------------------------------------
@@ -79,7 +89,7 @@ def decode_one(
 
     soft       (steps outputs,)         int8 or float32
     patterns   (2 n_states,) uint8      code bits of each branch, bit j the j-th
-    every      steps from one normalisation to the next; they count from the start
+    every      steps from one measurement of the least path metric to the next, from the start
     cost       (2^outputs,)             scratch: branch metric of each pattern
     path       (n_states,)              scratch: path metrics, of the same dtype
     scratch    (n_states,)              scratch, of the same dtype
@@ -93,6 +103,7 @@ def decode_one(
     half = n_states // 2
     reached = 1 if known_start else n_states  # states 0 ... reached - 1 have a past
     path[:] = 0
+    least = found = number(0)
     for i in range(steps):
         for pattern in range(cost.size):
             total = number(0)
@@ -100,10 +111,9 @@ def decode_one(
                 q = number(soft[i * outputs + j])
                 paid = -q if pattern >> j & 1 else q
                 total = number(total + max(paid, number(0)))
-            cost[pattern] = total
+            cost[pattern] = total - least
         both = reached == n_states
         reached = min(2 * reached, n_states)
-        due = (i + 1) % every == 0 if both else reached == n_states
         for s in range(n_states):
             low = path[s >> 1] + cost[patterns[s]]
             # Where half of the states have no past, the upper ones are among them.
@@ -111,12 +121,11 @@ def decode_one(
             scratch[s] = high if high < low else low
             survivors[i, s] = 1 if high < low else 0
         path[:] = scratch
-        if due:
-            least = path[0]
-            for s in range(1, n_states):
-                least = min(least, path[s])
-            for s in range(n_states):
-                path[s] -= least
+        least, found = found, number(0)
+        if (i + 1) % every == 0:
+            found = path[0]
+            for s in range(1, reached):
+                found = min(found, path[s])
     state = 0
     if not known_end:
         for s in range(1, reached):
@@ -127,272 +136,331 @@ def decode_one(
         state = (state >> 1) + (half if survivors[i, state] else 0)
 
 
-# --- Sequences in lanes -----------------------------------------------------------------------
+# --- Sequences side by side; what is flat is described by its axes, W lanes the last --------------
+
+
+@unrolled.unrolled
+def _to_lanes(flat: Any, starts: Any, n: Any, tile: Any, place: Any) -> None:
+    lanes = unrolled.lanes_of(tile)
+    rows = tuple(
+        unrolled.lanes(flat, unrolled.index_at(starts, v) + n, count=lanes) for v in range(lanes)
+    )
+    for k, column in enumerate(unrolled.transposed(rows)):
+        unrolled.put_lanes(tile, column, place + k * lanes)
+
+
+@unrolled.unrolled
+def _from_lanes(tile: Any, place: Any, flat: Any, starts: Any, n: Any) -> None:
+    lanes = unrolled.lanes_of(tile)
+    columns = tuple(unrolled.lanes(tile, place + k * lanes) for k in range(lanes))
+    for v, row in enumerate(unrolled.transposed(columns)):
+        unrolled.put_lanes(flat, row, unrolled.index_at(starts, v) + n)
 
 
 @njit(cache=True, nogil=True)
-def to_lanes(soft: Array, first: int, stride: int, count: int, tile: Array) -> None:
-    """Write value i of the sequence in lane v to place i LANES + v.
+def fill(flat: Array, starts: Array, tile: Array) -> None:
+    """Put one sequence into each lane of a tile.
 
-    soft    (...,)          sequence v starts at place first + v stride; lanes from `count` on,
-                            which are idle, get the last sequence
-    tile    (size LANES,)   written, in squares that stay in the cache
+    starts  (W,) int64   where in `flat` each sequence begins
+    tile    (size, W)    written
     """
-    size = tile.size // LANES
-    for begin in range(0, size, 64):
-        stop = min(begin + 64, size)
-        for v in range(LANES):
-            at = first + min(v, count - 1) * stride
-            source = soft[at + begin : at + stop]
-            target = tile[begin * LANES + v :]
-            for i in range(stop - begin):
-                target[i * LANES] = source[i]
+    lanes = starts.size
+    size = tile.size // lanes
+    if size < lanes:
+        for n in range(size):
+            for v in range(lanes):
+                tile[n * lanes + v] = flat[starts[v] + n]
+        return
+    for at in range(0, size, lanes):
+        n = min(at, size - lanes)  # the last square overlaps the one before
+        _to_lanes(flat, starts, n, tile, n * lanes)
 
 
 @njit(cache=True, nogil=True)
-def from_lanes(tile: Array, out: Array) -> None:
-    """Write place i LANES + v to out[v, i]; out has as many rows as lanes are in use."""
-    count, size = out.shape
-    for begin in range(0, size, 64):
-        stop = min(begin + 64, size)
-        for v in range(count):
-            target = out[v, begin:stop]
-            source = tile[begin * LANES + v :]
-            for i in range(stop - begin):
-                target[i] = source[i * LANES]
+def empty_out(tile: Array, size: int, starts: Array, flat: Array) -> None:
+    """Copy the first `size` rows of a tile: what `fill` does, backwards."""
+    lanes = starts.size
+    if size < lanes:
+        for n in range(size):
+            for v in range(lanes):
+                flat[starts[v] + n] = tile[n * lanes + v]
+        return
+    for at in range(0, size, lanes):
+        n = min(at, size - lanes)
+        _from_lanes(tile, n * lanes, flat, starts, n)
 
 
-@njit(cache=True, nogil=True)
-def branch_costs_2(soft: Array, rows: Array) -> None:
-    """Branch metrics of codes with two outputs.
-
-    soft   (2 LANES,)
-    rows   (6 LANES,)  written: rows of patterns 0, 3, 0, 1, 2, 1, so that each pattern has its
-           complement in the next row, see `places`
-    """
-    number = rows.dtype.type
-    zero = soft.dtype.type(0)
-    for v in range(LANES):
-        q, r = soft[v], soft[LANES + v]
-        q0, q1 = number(q if q > zero else zero), number(-q if q < zero else zero)
-        r0, r1 = number(r if r > zero else zero), number(-r if r < zero else zero)
-        c0, c1, c2, c3 = number(q0 + r0), number(q1 + r0), number(q0 + r1), number(q1 + r1)
-        rows[v], rows[LANES + v], rows[2 * LANES + v] = c0, c3, c0
-        rows[3 * LANES + v], rows[4 * LANES + v], rows[5 * LANES + v] = c1, c2, c1
-
-
-@njit(cache=True, nogil=True)
-def branch_costs_3(soft: Array, rows: Array) -> None:
-    """Branch metrics of codes with three outputs.
-
-    soft   (3 LANES,)
-    rows   (12 LANES,)  written: rows of patterns 0, 7, 0, 1, 6, 1, 2, 5, 2, 3, 4, 3
-    """
-    number = rows.dtype.type
-    zero = soft.dtype.type(0)
-    for v in range(LANES):
-        q, r, w = soft[v], soft[LANES + v], soft[2 * LANES + v]
-        q0, q1 = number(q if q > zero else zero), number(-q if q < zero else zero)
-        r0, r1 = number(r if r > zero else zero), number(-r if r < zero else zero)
-        w0, w1 = number(w if w > zero else zero), number(-w if w < zero else zero)
-        c0, c1, c2, c3 = number(q0 + r0), number(q1 + r0), number(q0 + r1), number(q1 + r1)
-        c4, c5, c6, c7 = number(c0 + w1), number(c1 + w1), number(c2 + w1), number(c3 + w1)
-        c0, c1, c2, c3 = number(c0 + w0), number(c1 + w0), number(c2 + w0), number(c3 + w0)
-        rows[v], rows[LANES + v], rows[2 * LANES + v] = c0, c7, c0
-        rows[3 * LANES + v], rows[4 * LANES + v], rows[5 * LANES + v] = c1, c6, c1
-        rows[6 * LANES + v], rows[7 * LANES + v], rows[8 * LANES + v] = c2, c5, c2
-        rows[9 * LANES + v], rows[10 * LANES + v], rows[11 * LANES + v] = c3, c4, c3
-
-
-def places(outputs: int) -> Array:
-    """Where `branch_costs_...` write the row of each pattern; the next row has its complement."""
+def places(patterns: Array, outputs: int, lanes: int) -> Array:
+    """Where `branch_costs` writes the row of each pattern; the next row has its complement."""
     half = 1 << (outputs - 1)
-    pattern = np.arange(2 * half)
-    pair = np.where(pattern < half, 3 * pattern, 3 * (2 * half - 1 - pattern) + 1)
-    return np.asarray(pair * LANES)
+    pattern = patterns.astype(np.int64)
+    row = np.where(pattern < half, 3 * pattern, 3 * (2 * half - 1 - pattern) + 1)
+    return np.asarray(row * lanes)
 
 
-@njit(cache=True, nogil=True)
-def eight_states(
-    low: Array, high: Array, b0: Array, b1: Array, b2: Array, b3: Array, out: Array
+@unrolled.unrolled
+def branch_costs(
+    tile: Any, place: Any, least: Any, off: Any, costs: Any, to: Any, outputs: Any
 ) -> None:
-    """Add, compare, select: butterflies j ... j + 3, which lead to eight states in a row.
+    """Branch metrics of a step: rows of patterns p, its complement, and p again for each pair.
 
-    low, high    path metrics of states j ... j + 3, and of those S/2 above
-    b0 ... b3    for each butterfly the row of the branch j -> 2j, then that of its complement
-    out          (9 LANES,)  written: path metrics of the eight states, and a row of decisions
+    tile   soft values, those of the step from `place` on
+    least  (2, W)  what at place `off` is taken off
+    costs  written from place `to` on
     """
-    number = low.dtype.type
-    none = number(0)
-    for v in range(LANES):
-        a, b, x, y = low[v], high[v], b0[v], b0[LANES + v]
-        c0, c1, e0, e1 = number(a + x), number(b + y), number(a + y), number(b + x)
-        out[v] = c1 if c1 < c0 else c0
-        out[LANES + v] = e1 if e1 < e0 else e0
-        d = number(1) if c1 < c0 else none
-        d = number(d + (number(2) if e1 < e0 else none))
+    lanes, half = unrolled.lanes_of(costs), 1 << (len(outputs) - 1)
+    paid = []  # for each output, by a branch whose code bit is 0, 1
+    for j in range(len(outputs)):
+        q = unrolled.lanes(tile, place + j * lanes)
+        paid.append((unrolled.where(q > 0, q, 0), unrolled.where(q < 0, -q, 0)))
+    for low in range(half):
+        for pattern, rows in ((low, (0, 2)), (2 * half - 1 - low, (1,))):
+            total = paid[0][pattern & 1]
+            for j in range(1, len(outputs)):
+                total = total + paid[j][pattern >> j & 1]
+            total = total - unrolled.lanes(least, off)
+            for row in rows:
+                unrolled.put_lanes(costs, total, to + (3 * low + row) * lanes)
 
-        a, b, x, y = low[LANES + v], high[LANES + v], b1[v], b1[LANES + v]
-        c0, c1, e0, e1 = number(a + x), number(b + y), number(a + y), number(b + x)
-        out[2 * LANES + v] = c1 if c1 < c0 else c0
-        out[3 * LANES + v] = e1 if e1 < e0 else e0
-        d = number(d + (number(4) if c1 < c0 else none))
-        d = number(d + (number(8) if e1 < e0 else none))
 
-        a, b, x, y = low[2 * LANES + v], high[2 * LANES + v], b2[v], b2[LANES + v]
-        c0, c1, e0, e1 = number(a + x), number(b + y), number(a + y), number(b + x)
-        out[4 * LANES + v] = c1 if c1 < c0 else c0
-        out[5 * LANES + v] = e1 if e1 < e0 else e0
-        d = number(d + (number(16) if c1 < c0 else none))
-        d = number(d + (number(32) if e1 < e0 else none))
+@unrolled.unrolled
+def extend(costs: Any, cost: Any, paths: Any, past: Any, new: Any) -> None:
+    """The path metric of a state that one branch leads to."""
+    unrolled.put_lanes(paths, unrolled.lanes(paths, past) + unrolled.lanes(costs, cost), new)
 
-        a, b, x, y = low[3 * LANES + v], high[3 * LANES + v], b3[v], b3[LANES + v]
-        c0, c1, e0, e1 = number(a + x), number(b + y), number(a + y), number(b + x)
-        out[6 * LANES + v] = c1 if c1 < c0 else c0
-        out[7 * LANES + v] = e1 if e1 < e0 else e0
-        d = number(d + (number(64) if c1 < c0 else none))
-        d = number(d + (number(128) if e1 < e0 else none))
-        out[8 * LANES + v] = d
+
+def _states_per_word(lanes: int, block: tuple[float, ...]) -> int:
+    """States whose decisions one word holds: of 8 bits, or 16 of 16 or 32."""
+    return min(256 // lanes, 2 * len(block), 16)
+
+
+@unrolled.unrolled
+def survive(
+    costs: Any, cost: Any, butterflies: Any, first: Any, paths: Any, low: Any, high: Any, to: Any,
+    words: Any, word: Any, block: Any,
+) -> None:  # fmt: skip
+    """Add, compare, select: `len(block)` butterflies, from butterfly `first` on.
+
+    costs        from place `cost` on  of `branch_costs`
+    butterflies  (n_states / 2,)       place, from there, of the branch from state j to 2j
+    paths        read from places `low`, `high`; written from place `to` on
+    words        written from place `word` on: one bit per state, the first state lowest; 1 where
+                 the branch from the lower state is best
+    """
+    lanes = unrolled.lanes_of(paths)
+    per_word = _states_per_word(lanes, block)
+    found: Any = None
+    for k in reversed(range(len(block))):
+        at = unrolled.index_at(butterflies, first + k) + cost
+        paid, opposite = unrolled.lanes(costs, at), unrolled.lanes(costs, at + lanes)
+        a, b = unrolled.lanes(paths, low + k * lanes), unrolled.lanes(paths, high + k * lanes)
+        for s, one, two in ((2 * k + 1, a + opposite, b + paid), (2 * k, a + paid, b + opposite)):
+            wins = one <= two
+            found = unrolled.shift_in(found, wins)
+            unrolled.put_lanes(paths, unrolled.where(wins, one, two), to + s * lanes)
+            if s % per_word == 0:
+                unrolled.put_lanes(words, found, word + s // per_word * lanes)
+                found = None
+
+
+@unrolled.unrolled
+def _lower(paths: Any, place: Any, least: Any, some: Any, before: Any) -> None:
+    """Write what is least in `len(some)` rows, and in `least` itself if `before` is not empty."""
+    lanes = unrolled.lanes_of(paths)
+    rows = [unrolled.lanes(paths, place + k * lanes) for k in range(len(some))]
+    while len(rows) > 1:
+        rows = [unrolled.where(a < b, a, b) for a, b in zip(rows[::2], rows[1::2], strict=True)]
+    rows += [unrolled.lanes(least, 0) for _ in before]
+    unrolled.put_lanes(least, unrolled.where(rows[0] < rows[-1], rows[0], rows[-1]), 0)
 
 
 @njit(cache=True, nogil=True)
-def state_row(path: Array, s: int) -> Array:
-    """Path metrics of one state in all lanes."""
-    at = (s >> 3) * _BLOCK + (s & 7) * LANES
-    return path[at : at + LANES]
-
-
-@njit(cache=True, nogil=True)
-def normalise(path: Array, n_states: int, least: Array) -> None:
-    """Take the least path metric of each lane off all; `least` (LANES,) is scratch."""
-    number = path.dtype.type
-    least[:] = state_row(path, 0)
-    for s in range(1, n_states):
-        row = state_row(path, s)
-        for v in range(LANES):
-            a, b = least[v], row[v]
-            least[v] = b if b < a else a
-    for s in range(n_states):
-        row = state_row(path, s)
-        for v in range(LANES):
-            row[v] = number(row[v] - least[v])
+def least_of(
+    paths: Array, place: int, n: int, lanes: int, least: Array, some: tuple[float, ...]
+) -> None:
+    """Write what is least in n rows, from a place on, to the first row of `least`."""
+    _lower(paths, place, least, (0.0,), ())
+    if n < len(some):
+        for s in range(1, n):
+            _lower(paths, place + s * lanes, least, (0.0,), (0.0,))
+    else:
+        for s in range(0, n, len(some)):
+            _lower(paths, place + s * lanes, least, some, (0.0,))
 
 
 @njit(cache=True, nogil=True)
 def forward_lanes(
-    tile: Array, outputs: int, patterns: Array, places: Array, every: int, known_start: bool,
-    rows: Array, least: Array, path: Array, other: Array, survivors: Array,
-) -> Array:  # fmt: skip
-    """All trellis steps of all lanes; returns the array, of `path` and `other`, of the last.
+    tile: Array, steps: int, butterflies: Array, places: Array, every: int, known_start: bool,
+    costs: Array, least: Array, paths: Array, words: Array,
+    outputs: tuple[float, ...], block: tuple[float, ...],
+) -> int:  # fmt: skip
+    """All trellis steps of a tile; returns the place in `paths` of the path metrics at the end.
 
-    tile       (steps outputs LANES,)      soft values; if the start is known, memory steps or more
-    rows       (3 2^(outputs-1) LANES,)    scratch: branch metrics
-    least      (LANES,)                    scratch
-    path       (n_states / 8 blocks,)      path metrics; 0 at the start
-    other      as path                     scratch
-    survivors  (steps, n_states / 8, LANES) uint8, flat; written but for the first `memory` steps
-               after a known start, where every state has one past
+    tile         (steps, outputs, W)   if the start is known, memory steps or more
+    butterflies  (n_states / 2,)       see `survive`
+    places       (2 n_states,)         of the branch metric of each branch
+    costs        (2, 3 2^(outputs-1), W)  scratch: branch metrics of this step and of the next, made
+                 ahead so that nothing waits for them
+    least        (2, W)                scratch: least path metric, and zeros
+    paths        (2, n_states, W)      scratch
+    words        (steps, n_words, W)   written: decisions, but for the first `memory` steps after a
+                 known start, where every state has one past
     """
-    number = path.dtype.type
-    n_states = patterns.size // 2
-    bytes_per_step = n_states // 8 * LANES
-    upper = (n_states >> 4) * _BLOCK + (n_states >> 1 & 7) * LANES
-    reached = 1 if known_start else n_states
-    for i in range(tile.size // (outputs * LANES)):
-        soft = tile[i * outputs * LANES : (i + 1) * outputs * LANES]
-        if outputs == 2:
-            branch_costs_2(soft, rows)
-        else:
-            branch_costs_3(soft, rows)
-        if reached < n_states:
+    lanes, half, values = least.size // 2, butterflies.size, len(outputs) * (least.size // 2)
+    words_per_block = words.size // (steps * (half // len(block)))
+    here, other, now, soon = 0, 2 * half * lanes, 0, costs.size // 2
+    reached, due, off, word = 1 if known_start else 2 * half, every, lanes, 0
+    least[:] = 0
+    paths[:] = 0
+    branch_costs(tile, 0, least, off, costs, now, outputs)
+    for i in range(steps):
+        branch_costs(tile, min(i + 1, steps - 1) * values, least, off, costs, soon, outputs)
+        if reached < 2 * half:
             reached *= 2
-            for s in range(reached - 1, -1, -1):  # downwards: each past is read before it is lost
-                new, past, paid = (
-                    state_row(path, s),
-                    state_row(path, s >> 1),
-                    rows[places[patterns[s]] :],
-                )
-                for v in range(LANES):
-                    new[v] = number(past[v] + paid[v])
-            if reached == n_states:
-                normalise(path, n_states, least)
-            continue
-        decisions = survivors[i * bytes_per_step : (i + 1) * bytes_per_step]
-        for k in range(n_states >> 3):
-            low = (k >> 1) * _BLOCK + (k & 1) * 4 * LANES
-            eight_states(
-                path[low:],
-                path[low + upper :],
-                rows[places[patterns[8 * k]] :],
-                rows[places[patterns[8 * k + 2]] :],
-                rows[places[patterns[8 * k + 4]] :],
-                rows[places[patterns[8 * k + 6]] :],
-                other[k * _BLOCK :],
-            )
-            made, kept = other[k * _BLOCK + 8 * LANES :], decisions[k * LANES :]
-            for v in range(LANES):
-                kept[v] = np.uint8(made[v])
-        path, other = other, path
-        if (i + 1) % every == 0:
-            normalise(path, n_states, least)
-    return path
+            for s in range(reached):
+                extend(costs, places[s] + now, paths, here + (s >> 1) * lanes, other + s * lanes)
+            word += half // len(block) * words_per_block
+        else:
+            low, new = here, other
+            for first in range(0, half, len(block)):
+                survive(
+                    costs, now, butterflies, first, paths, low, low + half * lanes, new,
+                    words, word, block,
+                )  # fmt: skip
+                low, new = low + len(block) * lanes, new + 2 * len(block) * lanes
+                word += words_per_block
+        here, other, now, soon = other, here, soon, now
+        due -= 1
+        off = lanes
+        if due == 0:
+            least_of(paths, here, reached, lanes, least, block)
+            due, off = every, 0
+    return here
 
 
 @njit(cache=True, nogil=True)
-def best_states(path: Array, n_states: int, least: Array, state: Array) -> None:
-    """Write the state with the least path metric of each lane to `state` (LANES,) uint8."""
-    least[:] = state_row(path, 0)
+def best_states(paths: Array, here: int, n_states: int, least: Array, state: Array) -> None:
+    """Write the state with the least path metric of each lane to `state` (W,)."""
+    lanes = state.size
+    least[:lanes] = paths[here : here + lanes]
     state[:] = 0
     for s in range(1, n_states):
-        row = state_row(path, s)
-        for v in range(LANES):
-            if row[v] < least[v]:
-                least[v] = row[v]
+        for v in range(lanes):
+            if paths[here + s * lanes + v] < least[v]:
+                least[v] = paths[here + s * lanes + v]
                 state[v] = s
+
+
+@unrolled.unrolled
+def step_back(
+    words: Any, word: Any, state: Any, bits: Any, bit: Any, n_words: Any, block: Any, some: Any
+) -> None:
+    """`len(some)` steps of all tracebacks; the word of a state is found by halves, digit by digit.
+
+    words   those of the first of these steps from place `word` on
+    bits    written from place `bit` on
+    """
+    lanes, count = unrolled.lanes_of(words), len(n_words)
+    per_word = _states_per_word(lanes, block)
+    s = unrolled.lanes(state, 0)
+    for i in reversed(range(len(some))):
+        unrolled.put_lanes(bits, s & 1, bit + i * lanes)
+        rows = [unrolled.lanes(words, word + (i * count + k) * lanes) for k in range(count)]
+        digit = per_word
+        while len(rows) > 1:
+            odd = (s & digit) > 0
+            rows = [unrolled.where(odd, b, a) for a, b in zip(rows[::2], rows[1::2], strict=True)]
+            digit *= 2
+        (found,) = rows
+        bit_of_state: Any = 1
+        digit = 1
+        while digit < per_word:
+            higher = bit_of_state << digit
+            bit_of_state = unrolled.where((s & digit) > 0, higher, bit_of_state)
+            digit *= 2
+        past = s >> 1
+        s = unrolled.where((found & bit_of_state) > 0, past, past | per_word * count // 2)
+    unrolled.put_lanes(state, s, 0)
+
+
+@unrolled.unrolled
+def _shift_back(state: Any, bits: Any, bit: Any) -> None:
+    s = unrolled.lanes(state, 0)
+    unrolled.put_lanes(bits, s & 1, bit)
+    unrolled.put_lanes(state, s >> 1, 0)
 
 
 @njit(cache=True, nogil=True)
 def trace_back_lanes(
-    survivors: Array,
-    n_states: int,
-    without: int,
-    first: int,
-    state: Array,
-    byte: Array,
-    bits: Array,
-) -> None:
+    words: Array, steps: int, without: int, first: int, state: Array, bits: Array,
+    n_words: tuple[float, ...], block: tuple[float, ...],
+) -> None:  # fmt: skip
     """Follow the survivors of all lanes from the last step back to step `first`.
 
+    words    (steps, n_words, W)
     without  steps at the start that have no survivors: a state has one past there
-    state    (LANES,) uint8   states after the last step; changed
-    byte     (LANES,) uint8   scratch
-    bits     (n, LANES) uint8, flat  written: bits of steps first ... first + n - 1
+    state    (W,)                states after the last step; changed
+    bits     (steps - first, W)  written
     """
-    groups = n_states >> 3
-    half = np.uint8(n_states >> 1)
-    one, two, three, four = np.uint8(1), np.uint8(2), np.uint8(3), np.uint8(4)
-    zero = np.uint8(0)
-    for i in range(survivors.size // (groups * LANES) - 1, first - 1, -1):
-        if i < first + bits.size // LANES:
-            decided = bits[(i - first) * LANES :]
-            for v in range(LANES):
-                decided[v] = state[v] & one
-        # The byte of decisions that holds the state, by looking at all: vectors cannot gather.
-        byte[:] = 0
-        if i >= without:
-            for k in range(groups):
-                row = survivors[(i * groups + k) * LANES :]
-                group = np.uint8(k)
-                for v in range(LANES):
-                    a, b = row[v], byte[v]
-                    byte[v] = a if np.uint8(state[v] >> three) == group else b
-        for v in range(LANES):
-            s, d = state[v], byte[v]  # bit s mod 8 of d, by shifts that are the same in all lanes
-            d = np.uint8(d >> one) if np.uint8(s & one) != zero else d
-            d = np.uint8(d >> two) if np.uint8(s & two) != zero else d
-            d = np.uint8(d >> four) if np.uint8(s & four) != zero else d
-            past = np.uint8(s >> one)
-            state[v] = np.uint8(past | half) if np.uint8(d & one) != zero else past
+    lanes, stop, i = state.size, max(first, without), steps
+    of_step = len(n_words) * lanes
+    while i - 4 >= stop:  # four at once: the states stay in a register
+        i -= 4
+        step_back(
+            words, i * of_step, state, bits, (i - first) * lanes, n_words, block,
+            (0.0, 0.0, 0.0, 0.0),
+        )  # fmt: skip
+    while i > stop:
+        i -= 1
+        step_back(words, i * of_step, state, bits, (i - first) * lanes, n_words, block, (0.0,))
+    while i > first:
+        i -= 1
+        _shift_back(state, bits, (i - first) * lanes)
+
+
+class Scratch(NamedTuple):
+    """What `decide_lanes` works in: flat, with the axes given here."""
+
+    tile: Array  # (steps, outputs, W) signed, as wide as the metrics
+    starts: Array  # (W,) int64
+    costs: Array  # (2, 3 2^(outputs-1), W)
+    least: Array  # (2, W)
+    paths: Array  # (2, n_states, W)
+    words: Array  # (steps, n_words, W) integers as wide as the metrics
+    state: Array  # (W,) as `words`
+    bits: Array  # (steps - first, W) as `words`
+
+
+@njit(cache=True, nogil=True)
+def decide_lanes(
+    soft: Array, stride: int, steps: int, butterflies: Array, places: Array, every: int,
+    known_start: bool, known_end: bool, without: int, first: int, scratch: Scratch, factor: int,
+    outputs: tuple[float, ...], block: tuple[float, ...], n_words: tuple[float, ...],
+    rounds: tuple[float, ...], out: Array,
+) -> None:  # fmt: skip
+    """The most likely bits of sequences, a tile at a time.
+
+    soft   (...,)                    sequence k begins at place k stride
+    out    (sequences, keep) uint8   written: bits of steps first ... first + keep - 1
+    """
+    tile, starts, costs, least, paths, words, state, bits = scratch
+    (sequences, keep), lanes = out.shape, state.size
+    for at in range(0, sequences, lanes):
+        for v in range(lanes):  # idle lanes get the last sequence, and write what it does
+            starts[v] = min(at + v, sequences - 1) * stride
+        fill(soft, starts, tile)
+        round_to(tile, factor, rounds)
+        here = forward_lanes(
+            tile, steps, butterflies, places, every, known_start, costs, least, paths, words,
+            outputs, block,
+        )  # fmt: skip
+        state[:] = 0
+        if not known_end:
+            best_states(paths, here, places.size // 2, least, state)
+        trace_back_lanes(words, steps, without, first, state, bits, n_words, block)
+        for v in range(lanes):
+            starts[v] = min(at + v, sequences - 1) * keep
+        empty_out(bits, keep, starts, out.reshape(-1))
 
 
 # --- Both forms behind one call ---------------------------------------------------------------
@@ -411,6 +479,10 @@ class Decoder:
         self.top = 0 if metrics == "float32" else top_of(code, metrics)
         ends = code.taps[:, 0] & code.taps[:, -1]
         self._lanes = lanes and bool(ends.all()) and code.outputs in (2, 3) and code.memory >= 3
+        self._factor = factor_of(self.top)
+        self._width = 32 // np.dtype(metrics).itemsize
+        self._block = (0.0,) * min(8, code.n_states // 2)  # more at once, and registers spill
+        self._n_words = code.n_states // _states_per_word(self._width, self._block)
         #: of what `decode` takes
         self.soft_dtype = np.dtype(np.float32 if metrics == "float32" else np.int8)
 
@@ -431,16 +503,11 @@ class Decoder:
         bits = np.empty((sequences, count), np.uint8)
         if bits.size == 0:
             return bits
-        # A writable copy: the kernels compile once, and not once more for read-only arrays.
-        soft = np.array(soft, self.soft_dtype, order="C").reshape(-1)
-        if 0 < self.top < 127:
-            round_to(soft, self.top, soft)
+        # Writable: the kernels compile once, and not once more for read-only arrays.
+        soft = np.require(soft, self.soft_dtype, ["C", "W"]).reshape(-1)
         code = self.code
         in_lanes = (
-            self._lanes
-            and sequences >= _WORTH
-            and steps > code.memory
-            and steps * (code.n_states // 8) * LANES <= _MOST_SURVIVORS
+            self._lanes and steps > code.memory and steps * self._n_words * 32 <= _MOST_SURVIVORS
         )
         form = self._in_lanes if in_lanes else self._one_by_one
         form(soft, stride, steps, known_start, known_end, first, bits)
@@ -530,6 +597,9 @@ class Decoder:
             np.empty((2, code.n_states), dtype),
         )
         survivors, found = np.empty((steps, code.n_states), np.uint8), np.empty(steps, np.uint8)
+        if self._factor:
+            soft = np.pad(soft, (0, -soft.size % 32))
+            round_to(soft, self._factor, (0.0,))
         for k, row in enumerate(bits):
             one = soft[k * stride : k * stride + steps * code.outputs]
             decode_one(
@@ -542,25 +612,22 @@ class Decoder:
         self, soft: Array, stride: int, steps: int, known_start: bool, known_end: bool,
         first: int, bits: Array,
     ) -> None:  # fmt: skip
-        code, groups = self.code, self.code.n_states // 8
-        tile = np.empty(steps * code.outputs * LANES, self.soft_dtype)
-        rows = np.empty(3 * (1 << (code.outputs - 1)) * LANES, self.metrics)
-        path, other = np.empty((2, groups * _BLOCK), self.metrics)
-        least = np.empty(LANES, self.metrics)
-        survivors = np.empty(steps * groups * LANES, np.uint8)
-        state, byte = np.empty((2, LANES), np.uint8)
-        found = np.empty(bits.shape[1] * LANES, np.uint8)
-        without = code.memory if known_start else 0
-        for at in range(0, len(bits), LANES):
-            some = bits[at : at + LANES]
-            to_lanes(soft, at * stride, stride, len(some), tile)
-            path[:] = 0
-            last = forward_lanes(
-                tile, code.outputs, code.patterns, places(code.outputs), STEPS[self.metrics],
-                known_start, rows, least, path, other, survivors,
-            )  # fmt: skip
-            state[:] = 0
-            if not known_end:
-                best_states(last, code.n_states, least, state)
-            trace_back_lanes(survivors, code.n_states, without, first, state, byte, found)
-            from_lanes(found, some)
+        code, lanes, block = self.code, self._width, self._block
+        words = np.dtype(np.int32 if self.metrics == "float32" else self.metrics)
+        of_branches = places(code.patterns, code.outputs, lanes)
+        scratch = Scratch(
+            tile=tiles.empty(steps * code.outputs * lanes, self.metrics.lstrip("u")),
+            starts=np.empty(lanes, np.int64),
+            costs=tiles.empty(2 * 3 * (1 << (code.outputs - 1)) * lanes, self.metrics),
+            least=tiles.empty(2 * lanes, self.metrics),
+            paths=tiles.empty(2 * code.n_states * lanes, self.metrics),
+            words=tiles.empty(steps * self._n_words * lanes, words),
+            state=tiles.empty(lanes, words),
+            bits=tiles.empty((steps - first) * lanes, words),
+        )
+        decide_lanes(
+            soft, stride, steps, of_branches[: code.n_states : 2].copy(), of_branches,
+            STEPS[self.metrics], known_start, known_end, code.memory if known_start else 0, first,
+            scratch, self._factor, (0.0,) * code.outputs, block, (0.0,) * self._n_words,
+            (0.0,) if self._factor else (), bits,
+        )  # fmt: skip

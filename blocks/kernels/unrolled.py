@@ -16,7 +16,8 @@ With `lanes` LANES numbers along the last axis of an array are loaded as one vec
 register, and the same arithmetic works on LANES independent problems at a time. `load_rows` and
 `store_rows` do so for problems that lie one after another, each with its numbers side by side.
 Indices can be added and multiplied: of a flat array, with sums and products of constants as places,
-the offsets of all vectors of a step are known while compiling. Vectors of int32 know | & << >>.
+the offsets of all vectors of a step are known while compiling. Vectors of integers know + - | & <<
+>>, wrap around, and are longer if they are narrow (`lanes_of`).
 
 Under NUMBA_DISABLE_JIT=1 `unrolled` returns the function as it is.
 """
@@ -44,6 +45,7 @@ types: Any = numba.types
 
 #: Problems that one vector holds: a cache line of float64, two AVX2 or one AVX-512 register.
 LANES = 8
+_NARROW = {8: 32, 16: 16}  # bits of a number -> lanes, where one AVX2 register holds more
 
 # Multiplications and additions may fuse; nothing else is relaxed, so NaN keeps its meaning.
 _FLAGS = ("contract",)
@@ -52,7 +54,7 @@ _FLAGS = ("contract",)
 class Traced:
     """A number that compiled code will have.
 
-    type     float64 or float32; int32 of what `shift_in` gives
+    type     float64 or float32, or an integer type: of decisions, or of metrics in few bits
     lanes    0 for a scalar, else the length of the vector
     builder  writes machine operations; None where only the types are wanted
     """
@@ -80,7 +82,8 @@ class Traced:
             raise TypeError(f"{other.type} where {self.type} is due; nothing converts them")
         if other.type.bitwidth != self.type.bitwidth:
             wider = self.type.bitwidth > other.type.bitwidth
-            name = ("zext" if wider else "trunc") if whole else ("fpext" if wider else "fptrunc")
+            longer = "sext" if whole and other.type.signed else "zext"
+            name = (longer if wider else "trunc") if whole else ("fpext" if wider else "fptrunc")
             value = getattr(self.builder, name)(value, self._ir_type(other.lanes))
         if other.lanes == lanes:
             return value
@@ -99,10 +102,10 @@ class Traced:
         wider = max(numbers, key=lambda v: v.type.bitwidth)
         if self.builder is None:
             return wider._new(lanes)
-        operation = getattr(self.builder, name)
-        return wider._new(
-            lanes, operation(wider._as(left, lanes), wider._as(right, lanes), flags=_FLAGS)
-        )
+        values = wider._as(left, lanes), wider._as(right, lanes)
+        if isinstance(wider.type, types.Integer):
+            return wider._new(lanes, getattr(self.builder, name.removeprefix("f"))(*values))
+        return wider._new(lanes, getattr(self.builder, name)(*values, flags=_FLAGS))
 
     def __add__(self, other: Any) -> Any:
         return self if _is(other, 0.0) else self._binary("fadd", self, other)
@@ -133,13 +136,17 @@ class Traced:
     def __neg__(self) -> Any:
         if self.builder is None:
             return self._new(self.lanes)
-        return self._new(self.lanes, self.builder.fneg(self.value))
+        whole = isinstance(self.type, types.Integer)
+        return self._new(self.lanes, (self.builder.neg if whole else self.builder.fneg)(self.value))
 
     def __gt__(self, other: Any) -> Any:
         return self._compare(">", other)
 
     def __lt__(self, other: Any) -> Any:
         return self._compare("<", other)
+
+    def __le__(self, other: Any) -> Any:
+        return self._compare("<=", other)
 
     def _bitwise(self, name: str, other: Any) -> Any:
         if not isinstance(self.type, types.Integer):
@@ -185,7 +192,10 @@ class Traced:
         found = _Truth(self._new(lanes), None)
         if self.builder is not None:
             left, right = self._as(self, lanes), self._as(other, lanes)
-            if which == "uno":
+            if isinstance(self.type, types.Integer):
+                sign = "signed" if self.type.signed else "unsigned"
+                found.value = getattr(self.builder, f"icmp_{sign}")(which, left, right)
+            elif which == "uno":
                 found.value = self.builder.fcmp_unordered("uno", left, right)
             else:
                 found.value = self.builder.fcmp_ordered(which, left, right)
@@ -236,31 +246,33 @@ class _TracedArray:
         if is_vector and self.type.layout != "C":
             raise TypeError(f"{self.type}: vectors are of numbers that lie side by side")
 
-    def _lanes_pointer(self, index: tuple[Any, ...]) -> tuple[Any, int]:
-        number = Traced(self.type.dtype, LANES, self.builder)
+    def _lanes_pointer(self, index: tuple[Any, ...], number: Traced) -> tuple[Any, int]:
         index = index if len(index) == self.type.ndim else (*index, 0)
         if self.context.enable_boundscheck:  # of the last lane too
-            self._pointer((*index[:-1], _Index(self.builder, _whole(index[-1])) + (LANES - 1)))
-        pointer = self._pointer(index)
-        bits = self.type.dtype.bitwidth // 8
-        return self.builder.bitcast(pointer, number._ir_type(LANES).as_pointer()), bits
+            last = _Index(self.builder, _whole(index[-1])) + (number.lanes - 1)
+            self._pointer((*index[:-1], last))
+        pointer = self.builder.bitcast(
+            self._pointer(index), number._ir_type(number.lanes).as_pointer()
+        )
+        return pointer, self.type.dtype.bitwidth // 8
 
-    def lanes(self, index: tuple[Any, ...]) -> Traced:
-        """LANES numbers from this place on."""
+    def lanes(self, index: tuple[Any, ...], count: int = 0) -> Traced:
+        """A vector of numbers from this place on, as many as one holds or `count`."""
         self._check(is_vector=True)
+        number = Traced(self.type.dtype, count or lanes_of(self), self.builder)
         if self.builder is None:
-            return Traced(self.type.dtype, LANES)
-        pointer, align = self._lanes_pointer(index)
-        value = self.builder.load(pointer, align=align)
-        return Traced(self.type.dtype, LANES, self.builder, value)
+            return number
+        pointer, align = self._lanes_pointer(index, number)
+        return number._new(number.lanes, self.builder.load(pointer, align=align))
 
     def put_lanes(self, value: Any, index: tuple[Any, ...]) -> None:
-        """Store LANES numbers from this place on."""
+        """Store the numbers of a vector, or one number in all lanes of one, from this place on."""
         self._check(is_written=True, is_vector=True)
         if self.builder is not None:
-            number = Traced(self.type.dtype, LANES, self.builder)
-            pointer, align = self._lanes_pointer(index)
-            self.builder.store(number._as(value, LANES), pointer, align=align)
+            lanes = value.lanes if isinstance(value, Traced) else 0
+            number = Traced(self.type.dtype, lanes or lanes_of(self), self.builder)
+            pointer, align = self._lanes_pointer(index, number)
+            self.builder.store(number._as(value, number.lanes), pointer, align=align)
 
     def _row_pointer(self, lane: int, first: Any, index: tuple[Any, ...]) -> Any:
         row = ir.Constant(first.value.type, lane)
@@ -443,15 +455,19 @@ def where(condition: Any, yes: Any, no: Any) -> Any:
 
 
 def shift_in(bits: Any, condition: Any) -> Any:
-    """2 bits + 1 where the condition holds, else 2 bits; int32, of None for no bits yet.
+    """2 bits + 1 where the condition holds, else 2 bits; of None for no bits yet.
+
+    They are as wide as the integers that were compared, int32 where floats were.
 
     Each result hangs on the one before: LLVM cannot put off comparisons until all are due, which
     would keep both sides of all of them waiting in memory.
     """
     if not isinstance(condition, _Truth):
+        # Without a compiler nothing tells what was compared: the bits of before, or else 32.
         return np.where(condition, np.int32(1), np.int32(0)) + (0 if bits is None else bits << 1)
     number = condition.number
-    whole = Traced(types.int32, number.lanes, number.builder)
+    kind = number.type if isinstance(number.type, types.Integer) else types.int32
+    whole = Traced(kind, number.lanes, number.builder)
     if number.builder is None:
         return whole
     mask = number.builder.sext(condition.value, whole._ir_type(number.lanes))
@@ -461,22 +477,74 @@ def shift_in(bits: Any, condition: Any) -> Any:
     return whole._new(number.lanes, number.builder.sub(start, mask))
 
 
+def scaled(value: Any, factor: Any) -> Any:
+    """A vector of int8 times factor / 2^15, rounded to the nearest integer.
+
+    The factor is an index of 0 ... 2^15 - 1; so nothing overflows.
+    """
+    if not isinstance(value, Traced):
+        return (value.astype(np.int32) * factor + (1 << 14) >> 15).astype(np.int8)
+    if value.builder is None:
+        return value
+    builder, lanes = value.builder, value.lanes
+
+    def integers(bits: int) -> Any:
+        return ir.VectorType(ir.IntType(bits), lanes)
+
+    def constant(bits: int, number: int) -> Any:
+        return ir.Constant(integers(bits), [number] * lanes)
+
+    # Written such that one instruction multiplies 16 bits by 16 and keeps the upper 16.
+    times = Traced(types.int16, 0, builder, builder.trunc(factor.value, ir.IntType(16)))
+    high = builder.shl(builder.sext(value.value, integers(16)), constant(16, 8))
+    sides = high, times._as(times, lanes)
+    product = builder.mul(*(builder.sext(side, integers(32)) for side in sides))
+    upper = builder.trunc(builder.ashr(product, constant(32, 16)), integers(16))
+    nearest = builder.ashr(builder.add(upper, constant(16, 64)), constant(16, 7))
+    return value._new(lanes, builder.trunc(nearest, integers(8)))
+
+
 def is_nan(value: Any) -> Any:
     """Whether a number is not one, for `where`."""
     return value._compare("uno", value) if isinstance(value, Traced) else np.isnan(value)
 
 
-def lanes(array: Any, *index: Any) -> Any:
-    """LANES numbers along the last axis as one vector: from its begin, or from a whole index on."""
-    return array.lanes(index) if isinstance(array, _TracedArray) else _run(array, index).copy()
+def lanes(array: Any, *index: Any, count: int = 0) -> Any:
+    """Numbers along the last axis as one vector: from its begin, or from a whole index on.
+
+    count   how many; lanes_of(array) if not given. Others are for numbers on their way to or from
+            arrays of another width
+    """
+    if isinstance(array, _TracedArray):
+        return array.lanes(index, count)
+    return _run(array, index, count or lanes_of(array)).copy()
 
 
 def put_lanes(array: Any, value: Any, *index: Any) -> None:
-    """Store a vector along the last axis: from its begin, or from a whole index on."""
+    """Store a vector along the last axis: from its begin, or from a whole index on.
+
+    One number goes to as many places as `lanes` would take.
+    """
     if isinstance(array, _TracedArray):
         array.put_lanes(value, index)
     else:
-        _run(array, index)[:] = value
+        _run(array, index, np.size(value) if np.ndim(value) else lanes_of(array))[:] = value
+
+
+def lanes_of(array: Any) -> int:
+    """How many items of an array `lanes` takes: 32 of 8 bits, 16 of 16 bits, else LANES."""
+    if isinstance(array, _TracedArray):
+        return _NARROW.get(array.type.dtype.bitwidth, LANES)
+    return _NARROW.get(8 * array.dtype.itemsize, LANES)
+
+
+def index_at(array: Any, place: Any) -> Any:
+    """An item of a flat array of int64, as an index."""
+    if not isinstance(array, _TracedArray):
+        return int(array[place])
+    if array.builder is None:
+        return _Index()
+    return _Index(array.builder, array.builder.load(array._pointer(place)))
 
 
 def shuffle(a: Any, b: Any, picks: tuple[int, ...]) -> Any:
@@ -522,10 +590,10 @@ def index(value: Any) -> Any:
     return _Index(value.builder, value.builder.fptosi(value.value, ir.IntType(64)))
 
 
-def _run(array: Any, index: tuple[Any, ...]) -> Any:
+def _run(array: Any, index: tuple[Any, ...], count: int) -> Any:
     if len(index) < array.ndim:
-        return array[index][:LANES]
-    return array[index[:-1]][index[-1] : index[-1] + LANES]
+        return array[index][:count]
+    return array[index[:-1]][index[-1] : index[-1] + count]
 
 
 def repeat(count: Any, step: Callable[[Any, Any], Any], start: Any) -> Any:
@@ -578,14 +646,14 @@ def _shaped(like: Any, numbers: Any) -> Any:
 
 
 def transposed(rows: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Vector j of item j of each of these LANES vectors."""
+    """Vector j of item j of each of these vectors, of which there are as many as lanes."""
     if not isinstance(rows[0], Traced):
         return tuple(np.stack(rows).T.copy())
     number = rows[0]
     if number.builder is None:
         return rows
     values = _transposed(number.builder, [row.value for row in rows])
-    return tuple(number._new(LANES, value) for value in values)
+    return tuple(number._new(number.lanes, value) for value in values)
 
 
 def load_rows(array: Any, count: int, first: Any, *index: Any) -> Any:

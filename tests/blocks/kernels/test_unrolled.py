@@ -273,3 +273,80 @@ def test_single_numbers_are_read_and_written_with_strides():
     array = np.zeros(8)[::4]
     njit(lambda array: put_first(array))(array)
     np.testing.assert_array_equal(array, [1.0, 0.0])
+
+
+@unrolled.unrolled
+def compete(metrics, costs, places, out, words):
+    size = unrolled.lanes_of(metrics)
+    a = unrolled.lanes(metrics, 0) - 1 + unrolled.lanes(costs, unrolled.index_at(places, 1))
+    b = -unrolled.lanes(metrics, size)
+    unrolled.put_lanes(out, where(a <= b, a, b), 0)
+    found = unrolled.shift_in(unrolled.shift_in(None, a <= b), a > 0)
+    unrolled.put_lanes(words, found, 0)
+    unrolled.put_lanes(words, found + 300, size)
+
+
+@njit
+def call_compete(metrics, costs, places, out, words):
+    compete(metrics, costs, places, out, words)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"), [("uint8", 32), ("int8", 32), ("uint16", 16), ("int16", 16), ("int32", 8)]
+)
+def test_vectors_of_integers_wrap_around_and_fill_a_register(dtype, size):
+    metrics, costs = np.random.default_rng(7).integers(0, 256, (2, 2 * size)).astype(dtype)
+    out, words = np.zeros(2 * size, dtype), np.zeros(2 * size, dtype)
+    call_compete(metrics, costs, np.array([0, size - 1]), out, words)
+    with np.errstate(over="ignore"):
+        a = metrics[:size] - np.array(1, dtype) + costs[size - 1 : 2 * size - 1]
+        b = np.array(0, dtype) - metrics[size:]
+    np.testing.assert_array_equal(out[:size], np.minimum(a, b))
+    assert not out[size:].any()
+    found = 2 * (a <= b) + 1 * (a > 0)
+    np.testing.assert_array_equal(words[:size], found)
+    np.testing.assert_array_equal(words[size:], (found + 300).astype(dtype))
+
+
+@unrolled.unrolled
+def turn_narrow(flat, out):
+    size = unrolled.lanes_of(out)
+    rows = tuple(unrolled.lanes(flat, k * size, count=size) for k in range(size))
+    for k, row in enumerate(unrolled.transposed(rows)):
+        unrolled.put_lanes(out, row, k * size)
+
+
+@njit
+def call_turn_narrow(flat, out):
+    turn_narrow(flat, out)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "to", "size"),
+    [("int8", "int8", 32), ("int8", "int16", 16), ("uint16", "uint8", 32), ("uint8", "int32", 8)],
+)
+def test_narrow_vectors_are_transposed_and_stored_in_another_width(dtype, to, size):
+    flat = np.random.default_rng(8).integers(-100, 100, size * size).astype(dtype)
+    out = np.zeros(size * size, to)
+    call_turn_narrow(flat, out)
+    expected = flat.reshape(size, size).T.astype(to)
+    np.testing.assert_array_equal(out.reshape(size, size), expected)
+
+
+@unrolled.unrolled
+def scale(values, factor, place):
+    unrolled.put_lanes(values, unrolled.scaled(unrolled.lanes(values, place), factor), place)
+
+
+@njit
+def call_scale(values, factor):
+    for place in range(0, values.size, 32):
+        scale(values, factor, place)
+
+
+@pytest.mark.parametrize("factor", [0, 1, 129, 4001, 32767])
+def test_bytes_are_scaled_to_the_nearest(factor):
+    before = np.arange(-128, 128).astype(np.int8)
+    values = before.copy()
+    call_scale(values, factor)
+    np.testing.assert_array_equal(values, np.floor(before.astype(float) * factor / 2**15 + 0.5))
