@@ -27,3 +27,16 @@ INNOVATIONS = Field("observations less what was predicted, angles wrapped; NaN w
 NIS = Field("normalised innovation squared, chi-square of as many degrees as rows came")
 LOG_LIKELIHOOD = Field("log-density of each observation given those before it", unit="nat")
 EFFECTIVE_SIZE = Field("particles that the weights are worth, 1 / sum of their squares")
+
+MAGNITUDE = Field("magnitude of each sample")
+CANDIDATES = Field(
+    "decided bits of what may be Mode S messages, 0 or 1; of short ones the rest is 0"
+)
+CANDIDATE_BITS = Field("length of each candidate as its first bit says, 56 or 112", unit="bits")
+CANDIDATE_SAMPLE = Field("where the preamble begins, in samples of the stream and their fractions")
+CANDIDATE_SCORE = Field("normalised correlation of the samples with a preamble, at most 1")
+CANDIDATE_LEVEL = Field("mean magnitude of the pulses, in the unit of the samples")
+CANDIDATE_LLR = Field(
+    "log-likelihood ratio of each bit of a candidate, positive for bit 1; 0 past the end",
+    unit="nat",
+)

@@ -1,0 +1,189 @@
+"""Mode S messages, found in magnitudes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int16, UInt8
+
+from blocks import fields
+from blocks.kernels import mode_s_bits, mode_s_detection
+from blocks.kernels.mode_s_detection import LONG, RATES
+from pipeline.block import Block, FrameInfo, param
+from pipeline.errors import ParameterError, RunError
+from pipeline.frame import Array, Scalar
+
+_BLOCK = 4096  # scores computed at once: few enough to stay in the cache of a core
+
+
+class Candidates(NamedTuple):
+    """What the detector adds."""
+
+    candidates: Annotated[UInt8[Array, "candidate bit"], fields.CANDIDATES]
+    candidate_bits: Annotated[Int16[Array, "candidate"], fields.CANDIDATE_BITS]
+    candidate_sample: Annotated[Float64[Array, "candidate"], fields.CANDIDATE_SAMPLE]
+    candidate_score: Annotated[Float32[Array, "candidate"], fields.CANDIDATE_SCORE]
+    candidate_level: Annotated[Float32[Array, "candidate"], fields.CANDIDATE_LEVEL]
+    candidate_llr: Annotated[Float32[Array, "candidate bit"], fields.CANDIDATE_LLR]
+
+
+_AT_ZERO = FrameInfo()
+_KNOWN = "; expected " + " or ".join(f"{rate:g} Hz" for rate in RATES)
+_EMPTY = Candidates(
+    np.empty((0, LONG), np.uint8), np.empty(0, np.int16), np.empty(0), np.empty(0, np.float32),
+    np.empty(0, np.float32), np.empty((0, LONG), np.float32),
+)  # fmt: skip
+
+
+class ModeS(Block, name="detector.modes"):
+    """Messages that may be in a stream of magnitudes, at 2.0 or 2.4 samples per microsecond.
+
+    A message may begin where the samples correlate with a preamble, at the best of a few fractions
+    of a sample, and where what follows is like a message. Its bits are then decided by one of
+    several detectors; whether they make sense is left to the decoder.
+
+    slicer     compares the two halves of each bit
+    repair     and turns up to two unsure bits where that makes the parity right
+    sequence   fits the response to a pulse to each message and finds the most likely bits
+
+    A candidate belongs to the frame in which a long message would be complete, short ones too, so
+    that they come in order; the last frame of a stream also has those that end before. To know
+    which frame that is, the detector answers a frame when the next one comes.
+
+    magnitude  (time) float32; where it is not finite, nothing is found
+
+    Raises ParameterError for a rate without a model; RunError, on start, where neither the stream
+    nor the parameter tells the rate.
+    """
+
+    rate_hz: float = param(
+        default=0.0, at_least=0.0, unit="Hz",
+        doc="samples per second, 2.0e6 or 2.4e6; 0: as the stream says",
+    )  # fmt: skip
+    bit_detector: Literal["slicer", "repair", "sequence"] = param(
+        default="sequence", doc="what decides the bits"
+    )
+    threshold: float = param(
+        default=0.5, at_least=0.0, at_most=1.0,
+        doc="least normalised correlation with the preamble",
+    )  # fmt: skip
+    likeness: float = param(
+        default=0.45, at_least=0.0, at_most=1.0,
+        doc="least squared correlation of the data with the best bits",
+    )  # fmt: skip
+    looked_at: int = param(
+        default=56,
+        at_least=2,
+        at_most=56,
+        unit="bits",
+        doc="bits that `likeness` looks at: at half of them first, then at all",
+    )
+    rounds: int = param(
+        default=2, at_least=1, unit="rounds", doc="rounds of fitting and deciding (sequence)"
+    )
+
+    def check(self) -> None:
+        if self.rate_hz and self.rate_hz not in RATES:
+            raise ParameterError(f"rate_hz = {self.rate_hz:g} Hz{_KNOWN}")
+
+    def start(self) -> None:
+        rate_hz = self.rate_hz or self.context.info.rate_hz
+        if rate_hz not in RATES:
+            came = f"the stream has {rate_hz:g} Hz" if rate_hz else "the rate is not known"
+            raise RunError(f"{self.name}: {came}{_KNOWN}")
+        self._rate = RATES[rate_hz]
+        self._model = mode_s_detection.model_of(self._rate)
+        self._detect = self._chosen()
+        self._scratch = np.empty((3, _BLOCK), np.float32)
+        self._weights = np.empty(self._model.known.shape[1])
+        self._means = np.empty(self._model.designs.shape[1:3])
+        #: Samples from a place to the end of what is looked at, if it begins one later.
+        self._reach = int(self._model.ends.max()) + 2
+        #: Samples to look at, and one before: none is there at the start of a stream.
+        self._samples = np.zeros(1, np.float32)
+        self._first = 0  # number of the first of them
+        self._held: list[Candidates] = []  # the answer to the newest frame, if there was one
+
+    def _chosen(self) -> mode_s_bits.BitDetector:
+        match self.bit_detector:
+            case "slicer":
+                return mode_s_bits.Slicer(self._model)
+            case "repair":
+                return mode_s_bits.Repair(self._model)
+            case "sequence":
+                return mode_s_bits.Sequence(self._model, self.rounds)
+
+    def process(
+        self, magnitude: Float32[Array, "time"], info: FrameInfo = _AT_ZERO
+    ) -> list[Candidates]:
+        if not self._held:
+            self._first = info.sample - 1
+        self._samples = np.concatenate([self._samples, magnitude])
+        answers = self._held
+        self._held = [self._look(len(self._samples))]
+        return answers
+
+    def finish(self) -> list[Candidates]:
+        if not self._held:
+            return []
+        end = len(self._samples)
+        self._samples = np.concatenate([self._samples, np.zeros(self._reach, np.float32)])
+        pairs = zip(self._held[0], self._look(end), strict=True)
+        self._held = []
+        return [Candidates(*(np.concatenate(pair) for pair in pairs))]
+
+    def state(self) -> Mapping[str, Array | Scalar]:
+        held = self._held[0] if self._held else _EMPTY
+        return {
+            "samples": self._samples, "first": self._first, "begun": bool(self._held),
+            **held._asdict(),
+        }  # fmt: skip
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self._samples, self._first = np.array(state["samples"]), int(state["first"])
+        held = Candidates(*(np.array(state[name]) for name in Candidates._fields))
+        self._held = [held] if state["begun"] else []
+
+    def _look(self, end: int) -> Candidates:
+        """Candidates at the places whose samples are all there, but those that reach past `end`."""
+        y, count = self._samples, len(self._samples) - self._reach
+        if count <= 0:
+            return _EMPTY
+        starts, phases, scores = self._places(y, count)
+        first = self._first
+        self._samples, self._first = y[count:].copy(), first + count
+        if starts.size == 0:
+            return _EMPTY
+        decided = self._detect(y, starts, phases)
+        level = np.empty(starts.size, np.float32)
+        chips = mode_s_bits.chips_of(y, starts, phases, self._model)
+        mode_s_bits.levels(chips, decided.bits, decided.sizes, level)
+        ends = starts + self._model.ends[phases, (decided.sizes == LONG).astype(int)]
+        rate = self._rate
+        begin = first + starts + phases / rate.phases - 0.5 * rate.chip
+        keep = (ends <= end) & np.isfinite(level) & np.isfinite(decided.llr).all(axis=1)
+        whole = Candidates(decided.bits, decided.sizes, begin, scores, level, decided.llr)
+        return Candidates(*(array[keep] for array in whole))
+
+    def _places(self, y: Array, count: int) -> tuple[Array, Array, Array]:
+        """Samples, phases and scores of what may be a message that begins at places 1 ... count."""
+        model, window = self._model, self._model.templates.shape[1]
+        scores, phases = np.empty(count + 2, np.float32), np.empty(count + 2, np.uint8)
+        for at in range(0, count + 2, _BLOCK):
+            score, phase = scores[at : at + _BLOCK], phases[at : at + _BLOCK]
+            mode_s_detection.correlate(
+                y[at : at + score.size + window - 1], model.templates, score, phase,
+                self._scratch[:, : score.size],
+            )  # fmt: skip
+        found = np.empty(count, np.int64)
+        n_found = mode_s_detection.screen(
+            y, scores, phases, self.threshold, self.likeness,
+            int(2 * self.looked_at * self._rate.chip), model, self._weights, self._means, found,
+        )  # fmt: skip
+        found = found[:n_found]
+        beside = np.arange(-self._rate.beside, self._rate.beside + 1)
+        places = found[:, None] * self._rate.phases + phases[found][:, None] + beside
+        starts, phase = np.divmod(places.ravel(), self._rate.phases)
+        return starts, phase.astype(np.uint8), np.repeat(scores[found], beside.size)
