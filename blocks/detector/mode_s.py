@@ -15,7 +15,7 @@ from pipeline.block import Block, FrameInfo, param
 from pipeline.errors import ParameterError, RunError
 from pipeline.frame import Array, Scalar
 
-_BLOCK = 4096  # scores computed at once: few enough to stay in the cache of a core
+_BLOCK = 8192  # scores computed at once: few enough to stay in the cache of a core
 
 
 class Candidates(NamedTuple):
@@ -78,7 +78,7 @@ class ModeS(Block, name="detector.modes"):
         at_least=2,
         at_most=56,
         unit="bits",
-        doc="bits that `likeness` looks at: at half of them first, then at all",
+        doc="bits that `likeness` looks at: at a quarter of them first, then at all",
     )
     rounds: int = param(
         default=2, at_least=1, unit="rounds", doc="rounds of fitting and deciding (sequence)"
@@ -96,7 +96,8 @@ class ModeS(Block, name="detector.modes"):
         self._rate = RATES[rate_hz]
         self._model = mode_s_detection.model_of(self._rate)
         self._detect = self._chosen()
-        self._scratch = np.empty((3, _BLOCK), np.float32)
+        window = self._model.preamble.shape[1]
+        self._scratch = np.empty((self._rate.phases + 4, _BLOCK + window), np.float32)
         self._weights = np.empty(self._model.known.shape[1])
         self._means = np.empty(self._model.designs.shape[1:3])
         #: Samples from a place to the end of what is looked at, if it begins one later.
@@ -169,21 +170,20 @@ class ModeS(Block, name="detector.modes"):
 
     def _places(self, y: Array, count: int) -> tuple[Array, Array, Array]:
         """Samples, phases and scores of what may be a message that begins at places 1 ... count."""
-        model, window = self._model, self._model.templates.shape[1]
-        scores, phases = np.empty(count + 2, np.float32), np.empty(count + 2, np.uint8)
+        model, window = self._model, self._model.preamble.shape[1]
+        scores = np.empty(count + 2, np.float32)
         for at in range(0, count + 2, _BLOCK):
-            score, phase = scores[at : at + _BLOCK], phases[at : at + _BLOCK]
+            score = scores[at : at + _BLOCK]
             mode_s_detection.correlate(
-                y[at : at + score.size + window - 1], model.templates, score, phase,
-                self._scratch[:, : score.size],
-            )  # fmt: skip
-        found = np.empty(count, np.int64)
+                y[at : at + score.size + window - 1], model, score, self._scratch
+            )
+        found, phases = np.empty(count, np.int64), np.empty(count, np.uint8)
         n_found = mode_s_detection.screen(
-            y, scores, phases, self.threshold, self.likeness,
-            int(2 * self.looked_at * self._rate.chip), model, self._weights, self._means, found,
+            y, scores, self.threshold, self.likeness, int(2 * self.looked_at * model.chip), model,
+            self._weights, self._means, found, phases,
         )  # fmt: skip
-        found = found[:n_found]
+        found, phases = found[:n_found], phases[:n_found]
         beside = np.arange(-self._rate.beside, self._rate.beside + 1)
-        places = found[:, None] * self._rate.phases + phases[found][:, None] + beside
+        places = found[:, None] * self._rate.phases + phases[:, None] + beside
         starts, phase = np.divmod(places.ravel(), self._rate.phases)
         return starts, phase.astype(np.uint8), np.repeat(scores[found], beside.size)

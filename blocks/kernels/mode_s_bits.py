@@ -20,7 +20,6 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numba import njit
 
-from blocks.kernels import max_log
 from blocks.kernels.mode_s_detection import (
     BRANCHES,
     FLAT,
@@ -192,9 +191,6 @@ class Scratch(NamedTuple):
     normal: Array  # (J + 1, J + 1)
     metrics: Array  # (112 + 1, 4)
     forward: Array  # (112 + 2, 2)
-    backward: Array  # (2, 2)
-    costs: Array  # (112, 2)
-    posterior: Array  # (112, 0)
 
 
 @njit(cache=True, nogil=True)
@@ -203,8 +199,8 @@ def decide(
 ) -> None:
     """How much less the best bits cost with each bit 1 than with it 0, for the weights at hand.
 
-    Max-log recursion over the steps of the bits and one more, in which the silence that follows
-    comes into sight.
+    The recursion of kernels/max_log.py, over the steps of the bits and one more, in which the
+    silence that follows comes into sight.
 
     p      phase
     size   of the message, 56 or 112 bits
@@ -223,16 +219,18 @@ def decide(
         if r == period:
             r = 0
             offset += model.bits
-    message = scratch.backward[0]
-    forward[0, 0], forward[0, 1] = np.inf, 0.0  # silence before, as at the end of a 1,
-    message[0], message[1] = 0.0, np.inf  # and after, as at the beginning of a 0
-    max_log.forward(metrics, 0, 2, forward)
-    max_log.backward(
-        metrics, 0, 2, message, scratch.backward[1], forward, 0, scratch.costs[:size],
-        scratch.posterior,
-    )  # fmt: skip
-    for n in range(size):
-        gains[n] = scratch.costs[n, 0] - scratch.costs[n, 1]
+    forward[0, 0], forward[0, 1] = np.inf, 0.0  # silence before, as at the end of a 1
+    for n in range(size + 1):
+        zero, one = forward[n, 0], forward[n, 1]
+        forward[n + 1, 0] = min(zero + metrics[n, 0], one + metrics[n, 2])
+        forward[n + 1, 1] = min(zero + metrics[n, 1], one + metrics[n, 3])
+    zero, one = metrics[size, 0], metrics[size, 2]  # and silence after, as at the start of a 0
+    for n in range(size - 1, -1, -1):
+        gains[n] = (forward[n + 1, 0] + zero) - (forward[n + 1, 1] + one)
+        zero, one = (
+            min(metrics[n, 0] + zero, metrics[n, 1] + one),
+            min(metrics[n, 2] + zero, metrics[n, 3] + one),
+        )
 
 
 @njit(cache=True, nogil=True)
@@ -340,10 +338,11 @@ class Sequence:
 
     The response to a pulse is fitted to each message on its own decisions: first to the preamble
     alone, then to that and the bits decided with it, and so on. The first 56 bits tell whether a
-    message is long: a fit over 112 of a short one would take noise for data. Of a few messages in a
-    frame each goes its own way through rounds of unlike length, so they are decided one by one,
-    with the plain form of kernels/max_log.py: the form for sequences side by side takes longer to
-    call than this takes.
+    message is long: a fit over 112 of a short one would take noise for data.
+
+    A frame of some milliseconds has few messages, each of which goes through rounds of its own, so
+    they are decided one by one: with two states, the general recursion of kernels/max_log.py takes
+    five times as long, and its form for sequences side by side longer to call than this to run.
 
     rounds   of fitting and deciding
     """
@@ -359,9 +358,6 @@ class Sequence:
             normal=np.empty((n_weights, n_weights)),
             metrics=np.empty((LONG + 1, BRANCHES)),
             forward=np.empty((LONG + 2, 2)),
-            backward=np.empty((2, 2)),
-            costs=np.empty((LONG, 2)),
-            posterior=np.empty((LONG, 0)),
         )
 
     def __call__(self, y: Array, starts: Array, phases: Array) -> Decided:

@@ -56,11 +56,6 @@ class Rate(NamedTuple):
     pull: float
 
 
-def _pulse(distance: Array) -> Array:
-    """A typical pulse, as a receiver of limited bandwidth shows it."""
-    return np.asarray(np.clip(1.0 - np.abs(distance), 0.0, None))
-
-
 def _per_chip(distance: Array) -> Array:
     """One shape for each of three chips: with one sample per chip, h is seen nowhere else."""
     nearest = np.floor(distance + 0.5 + 1e-9)
@@ -70,7 +65,7 @@ def _per_chip(distance: Array) -> Array:
 def _hats(distance: Array) -> Array:
     """Triangles half a chip apart: h is a straight line from each of five values to the next."""
     centres = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
-    return np.asarray(_pulse((distance[:, None] - centres) / 0.5))
+    return np.asarray(np.clip(1.0 - np.abs(distance[:, None] - centres) / 0.5, 0.0, None))
 
 
 #: By samples per second. At 2.4 Msps a message has more weights than its preamble can tell, so that
@@ -85,7 +80,9 @@ class Model(NamedTuple):
     """Tables of a rate: P phases, W samples in the preamble, J + 1 weights, T samples in a period.
 
     chip         samples per chip
-    templates    (P, W) float32            preamble, of energy 1 once its mean is taken off
+    pulses       (P, 4) int64              sample before the middle of each pulse of the preamble
+    parts        (P, 4) int64              and how many phases later that is
+    norms        (P,)                      length of the preamble as `correlate` sees it
     preamble     (P, W, J + 1)             design of its samples; 0 where they see data as well
     known        (P, J + 1, J + 1)         its normal matrix, with the pull
     weigh        (P, J + 1, W)             weights fitted to it alone, as a function of its samples
@@ -98,7 +95,9 @@ class Model(NamedTuple):
     """
 
     chip: float
-    templates: Array
+    pulses: Array
+    parts: Array
+    norms: Array
     preamble: Array
     known: Array
     weigh: Array
@@ -120,7 +119,8 @@ def model_of(rate: Rate) -> Model:
     pull[:-1, :-1] += rate.pull * (np.eye(typical.size) - np.outer(typical, typical))
     on = np.isin(np.arange(-2, PREAMBLE + 2), PULSES).astype(float)  # chips from -2 on
 
-    templates = np.empty((phases, window), np.float32)
+    pulses, parts = np.empty((2, phases, len(PULSES)), np.int64)
+    norms = np.empty(phases)
     preamble = np.zeros((phases, window, n_weights))
     known = np.empty((phases, n_weights, n_weights))
     weigh = np.empty((phases, n_weights, window))
@@ -134,8 +134,12 @@ def model_of(rate: Rate) -> Model:
         apart = (place - nearest)[:, None] - np.array([-1.0, 0.0, 1.0])  # from it and its two
         seen = rate.shapes(apart.ravel()).reshape(*apart.shape, -1)
 
-        template = _pulse(place[:window, None] - np.array(PULSES)).sum(axis=1)
-        templates[p] = template / np.linalg.norm(template - template.mean())
+        middles = np.rint(p + np.array(PULSES) * chip * phases).astype(int)
+        pulses[p], parts[p] = np.divmod(middles, phases)
+        template = np.zeros(window)
+        template[pulses[p]] = 1.0 - parts[p] / phases
+        template[pulses[p] + 1] += parts[p] / phases
+        norms[p] = np.linalg.norm(template - template.mean())
         three = np.stack([on[nearest[:window] + 2 + i] for i in (-1, 0, 1)], axis=1)
         preamble[p, :, :-1] = np.einsum("ni,nij->nj", three, seen[:window])
         preamble[p, :, -1] = 1.0
@@ -158,53 +162,96 @@ def model_of(rate: Rate) -> Model:
                 three_chips = in_second if (nearest[n] - PREAMBLE) % 2 else in_first
                 designs[p, r, branch, :-1] = np.array(three_chips) @ seen[n]
     return Model(
-        chip, templates, preamble, known, weigh, first, counts, designs, steps, rate.bits, ends
+        chip, pulses, parts, norms, preamble, known, weigh, first, counts, designs, steps,
+        rate.bits, ends,
     )  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
-def correlate(y: Array, templates: Array, score: Array, phase: Array, scratch: Array) -> None:
-    """Normalised correlation with the preamble at each sample, at the phase where it is best.
+def add_up(x: Array, window: int, out: Array) -> None:
+    """Sums of `window` neighbours, from sums of 1, 2, 4 ... of them.
 
-    Each sum runs over its samples in their order, so that no score depends on where `y` begins; the
-    lanes of a vector are the scores of neighbours.
-
-    y          (count + W - 1,) float32
-    templates  (P, W) float32
-    score      (count,) float32  written: at most 1; 0 where all samples are equal
-    phase      (count,) uint8    written
-    scratch    (3, count) float32
+    x    (count + window - 1,)   overwritten
+    out  (count,)                written
     """
-    window, count = templates.shape[1], score.size
-    total, energy, product = scratch[0], scratch[1], scratch[2]
-    total[:] = 0.0
-    energy[:] = 0.0
-    for j in range(window):
-        for n in range(count):
-            total[n] += y[n + j]
-            energy[n] += y[n + j] * y[n + j]
+    out[:] = 0.0
+    done, width = 0, 1
+    while True:
+        if window & width:
+            add(out, x[done:])
+            done += width
+        if done == window:
+            break
+        add(x[: x.size - 2 * width + 1], x[width:])
+        width *= 2
+
+
+@njit(cache=True, nogil=True)
+def add(x: Array, y: Array) -> None:
+    """Add y (>= n,) to x (n,), each number after those before it."""
+    for n in range(x.size):
+        x[n] += y[n]
+
+
+@njit(cache=True, nogil=True)
+def correlate(y: Array, model: Model, score: Array, scratch: Array) -> None:
+    """Normalised correlation with the preamble at each sample, at its best phase.
+
+    Of the preamble only where the middles of its pulses are; in between samples, on a line from one
+    to the next. All sums run in the same order wherever `y` begins.
+
+    y        (count + W - 1,) float32
+    score    (count,) float32           written: at most 1; 0 where all samples are equal
+    scratch  (P + 4, >= count + W) float32
+    """
+    window, count, phases = model.preamble.shape[1], score.size, model.norms.size
+    total, spread = scratch[phases][:count], scratch[phases + 1][:count]
+    pulses, work = scratch[phases + 2][:count], scratch[phases + 3][: y.size]
+    work[:] = y
+    add_up(work, window, total)
+    for n in range(y.size):
+        work[n] = y[n] * y[n]
+    add_up(work, window, spread)
+    later = y[1:]
+    for p in range(phases):
+        share, between = np.float32(p / phases), scratch[p]
+        for n in range(later.size):
+            between[n] = y[n] + share * (later[n] - y[n])
+    mean = np.float32(len(PULSES) / window)
     score[:] = -np.inf
-    phase[:] = 0
+    for p in range(phases):
+        a = scratch[model.parts[p, 0]][model.pulses[p, 0] :]
+        b = scratch[model.parts[p, 1]][model.pulses[p, 1] :]
+        c = scratch[model.parts[p, 2]][model.pulses[p, 2] :]
+        d = scratch[model.parts[p, 3]][model.pulses[p, 3] :]
+        scale = np.float32(1.0 / model.norms[p])
+        for n in range(count):
+            pulses[n] = scale * ((a[n] + b[n]) + (c[n] + d[n]) - mean * total[n])
+        for n in range(count):
+            score[n] = pulses[n] if pulses[n] > score[n] else score[n]
     share = np.float32(1.0 / window)
-    for p in range(templates.shape[0]):
-        mean = templates[p].sum() * share
-        for n in range(count):
-            product[n] = -mean * total[n]
-        for j in range(window):
-            t = templates[p, j]
-            if t != 0.0:
-                for n in range(count):
-                    product[n] += t * y[n + j]
-        for n in range(count):
-            if product[n] > score[n]:
-                score[n] = product[n]
-                phase[n] = p
     for n in range(count):
-        spread = energy[n] - total[n] * total[n] * share
-        if spread > np.float32(FLAT) * energy[n]:
-            score[n] /= math.sqrt(spread)
-        else:
-            score[n] = 0.0
+        rest = spread[n] - total[n] * total[n] * share
+        varied = rest > np.float32(FLAT) * spread[n]
+        score[n] = score[n] / math.sqrt(rest) if varied else np.float32(0.0)
+
+
+@njit(cache=True, nogil=True)
+def best_phase(y: Array, at: int, model: Model) -> int:
+    """The phase at which a preamble that begins at a sample correlates best."""
+    best, most = 0, -np.inf
+    total = 0.0
+    for n in range(at, at + model.preamble.shape[1]):
+        total += y[n]
+    mean = len(PULSES) / model.preamble.shape[1] * total
+    for p in range(model.norms.size):
+        product = -mean
+        for k in range(len(PULSES)):
+            n = at + model.pulses[p, k]
+            product += y[n] + model.parts[p, k] / model.norms.size * (y[n + 1] - y[n])
+        if product > most * model.norms[p]:
+            best, most = p, product / model.norms[p]
+    return best
 
 
 @njit(cache=True, nogil=True)
@@ -290,36 +337,36 @@ def likeness(y: Array, at: int, count: int, means: Array, steps: Array, bits: in
 
 @njit(cache=True, nogil=True)
 def screen(
-    y: Array, score: Array, phase: Array, threshold: float, least: float, samples: int,
-    model: Model, weights: Array, means: Array, found: Array,
+    y: Array, score: Array, threshold: float, least: float, samples: int, model: Model,
+    weights: Array, means: Array, found: Array, phases: Array,
 ) -> int:  # fmt: skip
-    """Samples at which a message may begin; returns how many.
+    """Samples at which a message may begin, and their phases; returns how many.
 
     The score is above the threshold and no less than at the samples beside it, and what follows is
     like a message: noise that looks like a preamble does not go on like one.
 
     y          from the sample before the first that is looked at
     score      (count + 2,)        of the samples from the same on, one more than is looked at
-    phase      (count + 2,)
     least      least squared correlation of the data with the best bits
     samples    of the data that are looked at for it
     weights    (J + 1,)            scratch
     means      (T, 4)              scratch
     found      (>= count,) int64   written: places in y
+    phases     (>= count,) uint8   written
     """
     count = 0
     for n in range(1, score.size - 1):
         value = score[n]
         if not value > threshold or value <= score[n - 1] or value < score[n + 1]:
             continue
-        p = phase[n]
+        p = best_phase(y, n, model)
         fit_preamble(y, n, model.weigh[p], weights)
         means_of(model.designs[p], weights, means)
         at = n + model.first[p]
         steps, bits = model.steps[p], model.bits
-        if likeness(y, at, samples // 2, means, steps, bits) <= least:
+        if likeness(y, at, samples // 4, means, steps, bits) <= least:
             continue  # as most noise is
         if likeness(y, at, samples, means, steps, bits) > least:
-            found[count] = n
+            found[count], phases[count] = n, p
             count += 1
     return count
