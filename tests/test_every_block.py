@@ -150,6 +150,8 @@ CASES = [
         {"noise_var": 0.1, "modulation": "qpsk"},
         {"samples": ("time", COMPLEX)},
     ),
+    Case("frontend.magnitude", "stream", inputs={"samples": ("time", COMPLEX)}),
+    Case("frontend.magnitude", "words", inputs={"samples": ("word time", words(COMPLEX))}),
     Case("frontend.soft_bits", inputs={"llr": ("time bit", 4 * REAL[:, None])}),
     Case(
         "decoder.convolutional", "stream",
@@ -165,6 +167,14 @@ CASES = [
         "decoder.convolutional", "words",
         {"constraint_length": 5},
         {"llr": ("word time bit", words(4 * REAL)[:, :, None])},
+    ),
+    *(
+        Case(
+            "detector.modes", f"{bit_detector} at {rate_hz / 1e6} Msps",
+            {"rate_hz": rate_hz, "bit_detector": bit_detector, "threshold": 0.3, "likeness": 0.2},
+            {"magnitude": ("time", np.abs(COMPLEX))},
+        )
+        for rate_hz, bit_detector in ((2.0e6, "sequence"), (2.4e6, "sequence"), (2.0e6, "repair"))
     ),
     Case("detector.viterbi", "stream", {"taps": TAPS}, {"samples": ("time", REAL)}),
     Case(

@@ -37,6 +37,11 @@ _EMPTY = Candidates(
 )  # fmt: skip
 
 
+def _split(places: Array, phases: int) -> tuple[Array, Array]:
+    """Sample and phase of places that are counted in phases."""
+    return places // phases, (places % phases).astype(np.uint8)
+
+
 class ModeS(Block, name="detector.modes"):
     """Messages that may be in a stream of magnitudes, at 2.0 or 2.4 samples per microsecond.
 
@@ -89,7 +94,13 @@ class ModeS(Block, name="detector.modes"):
             raise ParameterError(f"rate_hz = {self.rate_hz:g} Hz{_KNOWN}")
 
     def start(self) -> None:
-        rate_hz = self.rate_hz or self.context.info.rate_hz
+        told = self.context.info.rate_hz
+        rate_hz = self.rate_hz or told
+        if told and told != rate_hz:
+            raise RunError(
+                f"{self.name}: rate_hz = {rate_hz:g} Hz, but the stream has {told:g} Hz; "
+                "leave it out"
+            )
         if rate_hz not in RATES:
             came = f"the stream has {rate_hz:g} Hz" if rate_hz else "the rate is not known"
             raise RunError(f"{self.name}: {came}{_KNOWN}")
@@ -152,24 +163,26 @@ class ModeS(Block, name="detector.modes"):
         y, count = self._samples, len(self._samples) - self._reach
         if count <= 0:
             return _EMPTY
-        starts, phases, scores = self._places(y, count)
+        places, scores = self._places(y, count)
         first = self._first
         self._samples, self._first = y[count:].copy(), first + count
-        if starts.size == 0:
+        if places.size == 0:
             return _EMPTY
+        tries, in_a_sample = self._detect.tries, self._rate.phases
+        places, scores = np.repeat(places, len(tries)), np.repeat(scores, len(tries))
+        starts, phases = _split(places + np.tile(tries, len(places) // len(tries)), in_a_sample)
         decided = self._detect(y, starts, phases)
-        level = np.empty(starts.size, np.float32)
-        chips = mode_s_bits.chips_of(y, starts, phases, self._model)
+        level = np.empty(len(places), np.float32)
+        chips = mode_s_bits.chips_of(y, *_split(places, in_a_sample), self._model)
         mode_s_bits.levels(chips, decided.bits, decided.sizes, level)
+        begin = first + places / in_a_sample - 0.5 * self._model.chip
         ends = starts + self._model.ends[phases, (decided.sizes == LONG).astype(int)]
-        rate = self._rate
-        begin = first + starts + phases / rate.phases - 0.5 * rate.chip
         keep = (ends <= end) & np.isfinite(level) & np.isfinite(decided.llr).all(axis=1)
         whole = Candidates(decided.bits, decided.sizes, begin, scores, level, decided.llr)
         return Candidates(*(array[keep] for array in whole))
 
-    def _places(self, y: Array, count: int) -> tuple[Array, Array, Array]:
-        """Samples, phases and scores of what may be a message that begins at places 1 ... count."""
+    def _places(self, y: Array, count: int) -> tuple[Array, Array]:
+        """Where messages may begin, counted in phases, at samples 1 ... count; and the scores."""
         model, window = self._model, self._model.preamble.shape[1]
         scores = np.empty(count + 2, np.float32)
         for at in range(0, count + 2, _BLOCK):
@@ -183,7 +196,4 @@ class ModeS(Block, name="detector.modes"):
             self._weights, self._means, found, phases,
         )  # fmt: skip
         found, phases = found[:n_found], phases[:n_found]
-        beside = np.arange(-self._rate.beside, self._rate.beside + 1)
-        places = found[:, None] * self._rate.phases + phases[:, None] + beside
-        starts, phase = np.divmod(places.ravel(), self._rate.phases)
-        return starts, phase.astype(np.uint8), np.repeat(scores[found], beside.size)
+        return found * self._rate.phases + phases, scores[found]

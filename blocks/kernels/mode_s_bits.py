@@ -8,7 +8,8 @@ A bit detector is called with the magnitudes and with the places of N messages i
     starts   (N,) int64       sample on which the first pulse is centred, or which it follows by
     phases   (N,) uint8       so many steps of a phase
 
-and decides each message by itself, whatever the others are. A learned one has the same form.
+and decides each message by itself, whatever the others are. It says at which phases, from the one
+at which the preamble correlates best, it wants to be called. A learned one has the same form.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ class Decided(NamedTuple):
 
 
 class BitDetector(Protocol):
-    """Decides the bits of messages."""
+    """Decides the bits of messages; `tries` are the phases, from the best one, to call it at."""
+
+    tries: tuple[int, ...]
 
     def __call__(self, y: Array, starts: Array, phases: Array) -> Decided:
         """What was sent at these places."""
@@ -109,6 +112,8 @@ class Slicer:
     variance v of |d| over the message.
     """
 
+    tries: tuple[int, ...] = (0,)
+
     def __init__(self, model: Model) -> None:
         self._model = model
 
@@ -134,6 +139,8 @@ class Repair:
 
     unsure   how many of the least sure bits may be turned
     """
+
+    tries: tuple[int, ...] = (0,)
 
     def __init__(self, model: Model, unsure: int = 8) -> None:
         self._slicer = Slicer(model)
@@ -348,7 +355,7 @@ class Sequence:
     """
 
     def __init__(self, model: Model, rounds: int) -> None:
-        self._model, self._rounds = model, rounds
+        self._model, self._rounds, self.tries = model, rounds, model.tries
         period, n_weights = model.designs.shape[1], model.known.shape[1]
         self._scratch = Scratch(
             weights=np.empty(n_weights),

@@ -40,7 +40,8 @@ class Rate(NamedTuple):
 
     chip      samples per chip, of which `period` make a whole number of bits, `bits`
     phases    fractions of a sample at which a message may begin
-    beside    phases beside the one that fits the preamble best that are tried, too, on each side
+    tries     phases, from the one at which the preamble correlates best, at which to fit h: it
+              reaches further after a pulse than before
     shapes    values of the shapes of h at distances (N,), (N, n_shapes)
     typical   weights of a typical pulse, up to a factor
     pull      how firmly weights are pulled towards a multiple of `typical`, in samples
@@ -50,7 +51,7 @@ class Rate(NamedTuple):
     period: int
     bits: int
     phases: int
-    beside: int
+    tries: tuple[int, ...]
     shapes: Callable[[Array], Array]
     typical: tuple[float, ...]
     pull: float
@@ -69,10 +70,11 @@ def _hats(distance: Array) -> Array:
 
 
 #: By samples per second. At 2.4 Msps a message has more weights than its preamble can tell, so that
-#: they are held near those of a typical pulse.
+#: they are held near those of a typical pulse. `tries` and `pull` did best on recordings, at
+#: 2.4 Msps on a short one.
 RATES = {
-    2.0e6: Rate(1.0, 2, 1, 4, 0, _per_chip, (0.0, 1.0, 0.0), 0.0),
-    2.4e6: Rate(1.2, 12, 5, 5, 1, _hats, (0.0, 0.5, 1.0, 0.5, 0.0), 300.0),
+    2.0e6: Rate(1.0, 2, 1, 4, (-1,), _per_chip, (0.0, 1.0, 0.0), 0.0),
+    2.4e6: Rate(1.2, 12, 5, 5, (1, 3), _hats, (0.0, 0.5, 1.0, 0.5, 0.0), 30.0),
 }
 
 
@@ -92,6 +94,7 @@ class Model(NamedTuple):
     steps        (P, T) int64              trellis step of each, from the first of the period
     bits         bits in a period
     ends         (P, 2) int64              samples up to the end of a message of 56 and of 112 bits
+    tries        as of the rate
     """
 
     chip: float
@@ -107,6 +110,7 @@ class Model(NamedTuple):
     steps: Array
     bits: int
     ends: Array
+    tries: tuple[int, ...]
 
 
 def model_of(rate: Rate) -> Model:
@@ -163,7 +167,7 @@ def model_of(rate: Rate) -> Model:
                 designs[p, r, branch, :-1] = np.array(three_chips) @ seen[n]
     return Model(
         chip, pulses, parts, norms, preamble, known, weigh, first, counts, designs, steps,
-        rate.bits, ends,
+        rate.bits, ends, rate.tries,
     )  # fmt: skip
 
 
