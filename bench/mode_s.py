@@ -16,7 +16,7 @@ import numpy as np
 
 from tests import mode_s_air as air
 
-DETECTORS = ("slicer", "repair", "sequence")
+DETECTORS = ("slicer", "slicer+repair", "sequence", "sequence+repair")
 GATES = ({}, {"threshold": 0.4}, {"threshold": 0.3, "likeness": 0.35})
 RECORDINGS = ("modes1.bin", "test_1641427457780.iq")
 LENGTHS = (4096, 65536)  # samples per frame
@@ -92,7 +92,7 @@ def errors(n_messages: int) -> None:
     """Single messages, so that nothing but noise and timing is in their way."""
     print(f"\n% of {n_messages} long messages not found with all bits right")
     ratios = range(6, 23, 2)
-    print(" " * 21 + "".join(f"{snr_db:7d}" for snr_db in ratios) + " dB")
+    print(" " * 26 + "".join(f"{snr_db:7d}" for snr_db in ratios) + " dB")
     for rate_hz in (2.0e6, 2.4e6):
         wrong = {bit_detector: [] for bit_detector in DETECTORS}
         for snr_db in ratios:
@@ -111,7 +111,7 @@ def errors(n_messages: int) -> None:
                 wrong[bit_detector].append(100 * (1 - right / n_messages))
         for bit_detector, shares in wrong.items():
             row = "".join(f"{share:7.1f}" for share in shares)
-            print(f"{rate_hz / 1e6} Msps  {bit_detector:10s} {row}")
+            print(f"{rate_hz / 1e6} Msps  {bit_detector:15s} {row}")
 
 
 def main() -> None:

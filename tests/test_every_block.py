@@ -170,11 +170,12 @@ CASES = [
     ),
     *(
         Case(
-            "detector.modes", f"{bit_detector} at {rate_hz / 1e6} Msps",
-            {"rate_hz": rate_hz, "bit_detector": bit_detector, "threshold": 0.3, "likeness": 0.2},
+            "detector.modes", f"{bits} at {rate_hz / 1e6} Msps",
+            {"rate_hz": rate_hz, "bit_detector": bits, "threshold": 0.3, "likeness": 0.2},
             {"magnitude": ("time", np.abs(COMPLEX))},
         )
-        for rate_hz, bit_detector in ((2.0e6, "sequence"), (2.4e6, "sequence"), (2.0e6, "repair"))
+        for rate_hz in (2.0e6, 2.4e6)
+        for bits in ("sequence", "slicer+repair")
     ),
     Case("detector.viterbi", "stream", {"taps": TAPS}, {"samples": ("time", REAL)}),
     Case(

@@ -50,8 +50,8 @@ class ModeS(Block, name="detector.modes"):
     several detectors; whether they make sense is left to the decoder.
 
     slicer     compares the two halves of each bit
-    repair     and turns up to two unsure bits where that makes the parity right
     sequence   fits the response to a pulse to each message and finds the most likely bits
+    +repair    and turns up to two unsure bits where that makes the parity right
 
     A candidate belongs to the frame in which a long message would be complete, short ones too, so
     that they come in order; the last frame of a stream also has those that end before. To know
@@ -67,7 +67,7 @@ class ModeS(Block, name="detector.modes"):
         default=0.0, at_least=0.0, unit="Hz",
         doc="samples per second, 2.0e6 or 2.4e6; 0: as the stream says",
     )  # fmt: skip
-    bit_detector: Literal["slicer", "repair", "sequence"] = param(
+    bit_detector: Literal["slicer", "slicer+repair", "sequence", "sequence+repair"] = param(
         default="sequence", doc="what decides the bits"
     )
     threshold: float = param(
@@ -119,13 +119,13 @@ class ModeS(Block, name="detector.modes"):
         self._held: list[Candidates] = []  # the answer to the newest frame, if there was one
 
     def _chosen(self) -> mode_s_bits.BitDetector:
-        match self.bit_detector:
-            case "slicer":
-                return mode_s_bits.Slicer(self._model)
-            case "repair":
-                return mode_s_bits.Repair(self._model)
-            case "sequence":
-                return mode_s_bits.Sequence(self._model, self.rounds)
+        kind, _, repaired = self.bit_detector.partition("+")
+        detector: mode_s_bits.BitDetector
+        if kind == "slicer":
+            detector = mode_s_bits.Slicer(self._model)
+        else:
+            detector = mode_s_bits.Sequence(self._model, self._rate.tries, self.rounds)
+        return mode_s_bits.Repair(detector) if repaired else detector
 
     def process(
         self, magnitude: Float32[Array, "time"], info: FrameInfo = _AT_ZERO

@@ -131,26 +131,24 @@ class Slicer:
 
 
 class Repair:
-    """The slicer, with up to two of the least sure bits turned where that makes the parity right.
+    """Another detector, with up to two of its least sure bits turned where the parity is wrong.
 
-    Only for formats whose parity checks by itself (11, 17 and 18; Annex 10, 3.1.2.3.3), and not
-    where what is left may be an interrogator code. The format itself is not touched. Ratios stay
-    as they are, so that they contradict the bits that were turned.
+    Only where that makes the parity right, for formats whose parity checks by itself (11, 17 and
+    18; Annex 10, 3.1.2.3.3), and not where what is left may be an interrogator code. The format
+    itself is not touched. Ratios stay as they are: they contradict the bits that were turned.
 
     unsure   how many of the least sure bits may be turned
     """
 
-    tries: tuple[int, ...] = (0,)
-
-    def __init__(self, model: Model, unsure: int = 8) -> None:
-        self._slicer = Slicer(model)
+    def __init__(self, detector: BitDetector, unsure: int = 8) -> None:
+        self._detector, self.tries = detector, detector.tries
         self._weights = {size: remainders(size) for size in (SHORT, LONG)}
         single = [(k, k) for k in range(unsure)]
         self._pairs = np.array(single + list(combinations(range(unsure), 2)))
         self._unsure = unsure
 
     def __call__(self, y: Array, starts: Array, phases: Array) -> Decided:
-        decided = self._slicer(y, starts, phases)
+        decided = self._detector(y, starts, phases)
         formats = decided.bits[:, :FORMAT] @ (1 << np.arange(FORMAT)[::-1])
         for k in np.flatnonzero(np.isin(formats, SELF_CHECKING)):
             size = int(decided.sizes[k])
@@ -351,11 +349,12 @@ class Sequence:
     they are decided one by one: with two states, the general recursion of kernels/max_log.py takes
     five times as long, and its form for sequences side by side longer to call than this to run.
 
+    tries    phases, from the best one, at which to fit: of a Rate
     rounds   of fitting and deciding
     """
 
-    def __init__(self, model: Model, rounds: int) -> None:
-        self._model, self._rounds, self.tries = model, rounds, model.tries
+    def __init__(self, model: Model, tries: tuple[int, ...], rounds: int) -> None:
+        self._model, self._rounds, self.tries = model, rounds, tries
         period, n_weights = model.designs.shape[1], model.known.shape[1]
         self._scratch = Scratch(
             weights=np.empty(n_weights),

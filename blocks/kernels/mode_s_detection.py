@@ -74,7 +74,7 @@ def _hats(distance: Array) -> Array:
 #: 2.4 Msps on a short one.
 RATES = {
     2.0e6: Rate(1.0, 2, 1, 4, (-1,), _per_chip, (0.0, 1.0, 0.0), 0.0),
-    2.4e6: Rate(1.2, 12, 5, 5, (1, 3), _hats, (0.0, 0.5, 1.0, 0.5, 0.0), 30.0),
+    2.4e6: Rate(1.2, 12, 5, 5, (0, 2, 4), _hats, (0.0, 0.5, 1.0, 0.5, 0.0), 30.0),
 }
 
 
@@ -94,7 +94,6 @@ class Model(NamedTuple):
     steps        (P, T) int64              trellis step of each, from the first of the period
     bits         bits in a period
     ends         (P, 2) int64              samples up to the end of a message of 56 and of 112 bits
-    tries        as of the rate
     """
 
     chip: float
@@ -110,7 +109,6 @@ class Model(NamedTuple):
     steps: Array
     bits: int
     ends: Array
-    tries: tuple[int, ...]
 
 
 def model_of(rate: Rate) -> Model:
@@ -167,7 +165,7 @@ def model_of(rate: Rate) -> Model:
                 designs[p, r, branch, :-1] = np.array(three_chips) @ seen[n]
     return Model(
         chip, pulses, parts, norms, preamble, known, weigh, first, counts, designs, steps,
-        rate.bits, ends, rate.tries,
+        rate.bits, ends,
     )  # fmt: skip
 
 

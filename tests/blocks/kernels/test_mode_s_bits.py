@@ -32,7 +32,7 @@ def test_the_fit_on_right_bits_leaves_nothing_of_samples_that_obey_the_model(rat
     model = model_of(rate)
     bits = np.random.default_rng(size).integers(0, 2, size, np.uint8)
     bits[0] = size == 112
-    scratch = Sequence(model, 1)._scratch
+    scratch = Sequence(model, (0,), 1)._scratch
     for p in range(rate.phases):
         begin = 3 + (p / rate.phases if rate_hz == 2.4e6 else 0)  # at 2.0 any phase is in the taps
         y = samples_of(bits, line, begin, rate.chip, 320)
@@ -50,7 +50,7 @@ def test_the_fit_on_right_bits_leaves_nothing_of_samples_that_obey_the_model(rat
 def test_gains_are_those_of_the_general_max_log_recursion(rate_hz, size):
     rng = np.random.default_rng(5)
     model = model_of(RATES[rate_hz])
-    scratch = Sequence(model, 1)._scratch
+    scratch = Sequence(model, (0,), 1)._scratch
     scratch.weights[:] = rng.standard_normal(scratch.weights.size)
     gains = np.empty(size)
     decide(rng.random(320, np.float32), 4, 1, size, model, scratch, gains)
