@@ -117,6 +117,10 @@ class ModeS(Block, name="detector.modes"):
         self._samples = np.zeros(1, np.float32)
         self._first = 0  # number of the first of them
         self._held: list[Candidates] = []  # the answer to the newest frame, if there was one
+        # Kernels are loaded, or compiled, now: the first message of a live stream must not wait.
+        ramp = np.arange(self._reach + 1, dtype=np.float32)
+        self._places(ramp, 1)
+        self._decide(ramp, np.array([self._rate.phases]))
 
     def _chosen(self) -> mode_s_bits.BitDetector:
         kind, _, repaired = self.bit_detector.partition("+")
@@ -164,22 +168,28 @@ class ModeS(Block, name="detector.modes"):
         if count <= 0:
             return _EMPTY
         places, scores = self._places(y, count)
-        first = self._first
+        first, chip = self._first, self._model.chip
         self._samples, self._first = y[count:].copy(), first + count
         if places.size == 0:
             return _EMPTY
-        tries, in_a_sample = self._detect.tries, self._rate.phases
-        places, scores = np.repeat(places, len(tries)), np.repeat(scores, len(tries))
-        starts, phases = _split(places + np.tile(tries, len(places) // len(tries)), in_a_sample)
-        decided = self._detect(y, starts, phases)
-        level = np.empty(len(places), np.float32)
-        chips = mode_s_bits.chips_of(y, *_split(places, in_a_sample), self._model)
-        mode_s_bits.levels(chips, decided.bits, decided.sizes, level)
-        begin = first + places / in_a_sample - 0.5 * self._model.chip
-        ends = starts + self._model.ends[phases, (decided.sizes == LONG).astype(int)]
+        decided, level, ends = self._decide(y, places)
+        begin = np.repeat(first + places / self._rate.phases - 0.5 * chip, len(self._detect.tries))
+        scores = np.repeat(scores, len(self._detect.tries))
         keep = (ends <= end) & np.isfinite(level) & np.isfinite(decided.llr).all(axis=1)
         whole = Candidates(decided.bits, decided.sizes, begin, scores, level, decided.llr)
         return Candidates(*(array[keep] for array in whole))
+
+    def _decide(self, y: Array, places: Array) -> tuple[mode_s_bits.Decided, Array, Array]:
+        """Bits, levels and ends of messages at places, all tries of one after another."""
+        tries, in_a_sample = self._detect.tries, self._rate.phases
+        tried = (places[:, None] + np.array(tries)).ravel()
+        starts, phases = _split(tried, in_a_sample)
+        decided = self._detect(y, starts, phases)
+        level = np.empty(len(tried), np.float32)
+        middle = _split(np.repeat(places, len(tries)), in_a_sample)
+        chips = mode_s_bits.chips_of(y, *middle, self._model)
+        mode_s_bits.levels(chips, decided.bits, decided.sizes, level)
+        return decided, level, starts + self._model.ends[phases, 1 * (decided.sizes == LONG)]
 
     def _places(self, y: Array, count: int) -> tuple[Array, Array]:
         """Where messages may begin, counted in phases, at samples 1 ... count; and the scores."""
