@@ -28,6 +28,7 @@ NIS = Field("normalised innovation squared, chi-square of as many degrees as row
 LOG_LIKELIHOOD = Field("log-density of each observation given those before it", unit="nat")
 EFFECTIVE_SIZE = Field("particles that the weights are worth, 1 / sum of their squares")
 
+MAGNITUDE = Field("magnitude of each sample")
 CANDIDATES = Field(
     "decided bits of what may be Mode S messages, 0 or 1; of short ones the rest is 0"
 )
@@ -66,3 +67,9 @@ CALLSIGN = Field("characters of the callsign in ASCII; zeros where the message t
 SQUAWK = Field("identity, four octal digits read as a decimal number; -1 where none")
 ON_GROUND = Field("1 on the ground, 0 airborne, -1 where the message does not tell")
 ODD = Field("grid of the position in the message: 1 odd, 0 even, -1 no position")
+CANDIDATE_SCORE = Field("normalised correlation of the samples with a preamble, at most 1")
+CANDIDATE_LEVEL = Field("mean magnitude of the pulses, in the unit of the samples")
+CANDIDATE_LLR = Field(
+    "log-likelihood ratio of each bit of a candidate, positive for bit 1; 0 past the end",
+    unit="nat",
+)

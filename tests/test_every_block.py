@@ -219,6 +219,8 @@ CASES = [
         {"noise_var": 0.1, "modulation": "qpsk"},
         {"samples": ("time", COMPLEX)},
     ),
+    Case("frontend.magnitude", "stream", inputs={"samples": ("time", COMPLEX)}),
+    Case("frontend.magnitude", "words", inputs={"samples": ("word time", words(COMPLEX))}),
     Case("frontend.soft_bits", inputs={"llr": ("time bit", 4 * REAL[:, None])}),
     Case(
         "decoder.convolutional", "stream",
@@ -234,6 +236,15 @@ CASES = [
         "decoder.convolutional", "words",
         {"constraint_length": 5},
         {"llr": ("word time bit", words(4 * REAL)[:, :, None])},
+    ),
+    *(
+        Case(
+            "detector.modes", f"{bits} at {rate_hz / 1e6} Msps",
+            {"rate_hz": rate_hz, "bit_detector": bits, "threshold": 0.3, "likeness": 0.2},
+            {"magnitude": ("time", np.abs(COMPLEX))},
+        )
+        for rate_hz in (2.0e6, 2.4e6)
+        for bits in ("sequence", "slicer+repair")
     ),
     Case("detector.viterbi", "stream", {"taps": TAPS}, {"samples": ("time", REAL)}),
     Case(
