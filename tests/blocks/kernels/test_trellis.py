@@ -135,7 +135,8 @@ def test_values_are_of_one_type_however_samples_come(is_complex):
         for given in (samples, read_only, np.repeat(samples, 2)[::2], read_only[::-1][::-1]):
             values = metrics.flat(given)
             assert values.dtype == np.float32
-            assert values.flags.c_contiguous and values.flags.writeable  # one type for numba
+            assert values.flags.c_contiguous  # so that numba sees one type
+            assert values.flags.writeable
             np.testing.assert_array_equal(values, expected)
 
 
