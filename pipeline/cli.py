@@ -432,6 +432,7 @@ def bench(
         _writable(json_file)
     _load_blocks(blocks)
     flow_ = _flow(flow, settings, worker, seed)
+    flow_.check()  # imports its blocks while Ctrl-C still leaves at once: Python may lose it here
 
     import signal
 
@@ -502,6 +503,7 @@ def tune(
         _writable(json_file)
     _load_blocks(blocks)
     flow_ = _flow(flow, settings, seed=seed)
+    flow_.check()  # imports its blocks while Ctrl-C still leaves at once: Python may lose it here
 
     import shlex
 
@@ -531,9 +533,12 @@ def tune(
     for text in warnings_of(found):
         print(f"warning: {text}")
     if found["best"] is not None:
-        given = [*(settings or ()), *found["settings"]]
-        options = "".join(f" --set {shlex.quote(text)}" for text in given)
-        print(f"kalvit run {shlex.quote(flow)}{options}")
+        words = ["kalvit", "run", flow]
+        for text in (*(settings or ()), *found["settings"]):
+            words += ["--set", text]
+        for path in blocks or ():
+            words += ["--blocks", str(path)]
+        print(shlex.join(words))
     if found["interrupted"]:
         raise typer.Exit(128 + signal.SIGINT)
     if found["best"] is None:

@@ -17,6 +17,7 @@ from pipeline.errors import ConnectError, FieldError, ParameterError
 from pipeline.frame import Array, Scalar
 
 LARGEST = 1e15  # of a sample [V]: its square must not overflow float32
+_SUMMED = 64  # metrics that a path metric, or the sum of two messages, may hold at most
 
 
 class _Stream(NamedTuple):
@@ -69,8 +70,9 @@ class IsiDetector(Block):
         default="gaussian", doc="poisson: counts with mean sqrt(snr) times the taps' output, plus 1"
     )
     snr_db: float | None = param(
-        default=None, unit="dB", doc="1 / noise variance; Poisson noise needs it"
-    )
+        default=None, at_least=-300.0, at_most=300.0, unit="dB",
+        doc="1 / noise variance; Poisson noise needs it",
+    )  # fmt: skip
 
     def check(self) -> None:
         if self.taps_imag and len(self.taps_imag) != len(self.taps):
@@ -101,20 +103,32 @@ class IsiDetector(Block):
                     f"{error}; use modulation = 'ook' and real taps that are not negative"
                 ) from None
 
-    def _metrics_of(
-        self, dtype: Any, *, is_complex: bool, noise_var: float = 1.0
-    ) -> trellis.Metrics:
+    def _check_range(self, dtype: Any, noise_var: float, advice: str) -> None:
+        """ParameterError where this dtype could not hold sums of metrics of samples in range."""
+        taps = self._taps()
+        reach = float(np.abs(taps).sum())  # of a noise-free sample
+        if _SUMMED * reach * (reach + 2.0 * LARGEST) / noise_var > float(np.finfo(dtype).max):
+            raise ParameterError(
+                f"taps of {reach:g} V in all with a noise variance of {noise_var:g} V^2 make "
+                f"metrics that overflow; {advice}"
+            )
+
+    def _taps(self) -> Array:
+        """The taps as one array, float64 or complex128."""
         taps: Array = np.array(self.taps, np.float64)
         if self.taps_imag:
             taps = taps + 1j * np.array(self.taps_imag)
-        if self.normalise:
-            taps = taps / np.linalg.norm(taps)
+        return taps / np.linalg.norm(taps) if self.normalise else taps
+
+    def _metrics_of(
+        self, dtype: Any, *, is_complex: bool, noise_var: float = 1.0
+    ) -> trellis.Metrics:
         snr = None
         if self.noise == "poisson" and self.snr_db is not None:
             snr = 10.0 ** (self.snr_db / 10.0)
         return trellis.Metrics.of_channel(
-            taps, self._alphabet, is_complex=is_complex, silence=self.start_state == "silence",
-            noise_var=noise_var, snr=snr, dtype=dtype,
+            self._taps(), self._alphabet, is_complex=is_complex,
+            silence=self.start_state == "silence", noise_var=noise_var, snr=snr, dtype=dtype,
         )  # fmt: skip
 
     @property
@@ -235,6 +249,7 @@ class IsiDetector(Block):
         return {"is_complex": is_complex, **windows.state(), **late.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
+        self._stream = None
         if "is_complex" in state:
             self._stream = self._opened(bool(state["is_complex"]))
             self._stream.windows.restore(state)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Complex64, Float32, Int8
@@ -53,7 +53,8 @@ class SumProduct(IsiDetector, name="detector.sum_product"):
                what the newest symbol +1 has. Before the first symbol of a stream or word after
                silence the digits are 0. With states = false it has no state
     llr        (..., time, bit)        float32 [nat]; one bit, or the signs of the real and the
-               imaginary part of QPSK, within +-38 in single precision, +-300 in double
+               imaginary part of QPSK, within +-38 in single precision, within +-300 in double
+               and in mode "max_log"
     """
 
     noise_var: float | None = param(
@@ -78,6 +79,19 @@ class SumProduct(IsiDetector, name="detector.sum_product"):
             raise ParameterError(f"{came} of noise_var and snr_db given; posteriors need one")
         if self.noise == "poisson" and self.noise_var is not None:
             raise ParameterError("noise_var given, but Poisson noise has none; give snr_db alone")
+        advice = "give more noise" if self.precision == "double" else "use precision = 'double'"
+        self._check_range(self._dtype, self._noise_var, advice)
+
+    @property
+    def _noise_var(self) -> float:
+        """Of Gaussian noise; Poisson noise has none, and this is not used."""
+        if self.noise_var is None:
+            return float(10.0 ** (-(self.snr_db or 0.0) / 10.0))
+        return self.noise_var
+
+    @property
+    def _dtype(self) -> type[np.floating[Any]]:
+        return np.float32 if self.precision == "single" else np.float64
 
     def narrow(self, reads: Mapping[str, FieldType]) -> Mapping[str, FieldType]:
         return {"symbols": self._symbols_type(reads["samples"])}
@@ -91,11 +105,7 @@ class SumProduct(IsiDetector, name="detector.sum_product"):
         return [Decided(*rows) for rows in self._rest()]
 
     def _recursion(self, is_complex: bool) -> SoftRecursion:
-        noise_var = self.noise_var
-        if noise_var is None:
-            noise_var = 10.0 ** (-(self.snr_db or 0.0) / 10.0)
-        dtype = np.float32 if self.precision == "single" else np.float64
-        metrics = self._metrics_of(dtype, is_complex=is_complex, noise_var=noise_var)
+        metrics = self._metrics_of(self._dtype, is_complex=is_complex, noise_var=self._noise_var)
         kind = max_log.MaxLog if self.mode == "max_log" else sum_product.SumProduct
         return kind(metrics, self._alphabet.size, self._start_states(), states=self.states)
 

@@ -36,6 +36,10 @@ class Viterbi(IsiDetector, name="detector.viterbi"):
     symbols  as samples              int8, or complex64 for QPSK
     """
 
+    def check(self) -> None:
+        super().check()
+        self._check_range(np.float32, 1.0, "give smaller taps")
+
     def narrow(self, reads: Mapping[str, FieldType]) -> Mapping[str, FieldType]:
         return {"symbols": self._symbols_type(reads["samples"])}
 

@@ -46,15 +46,19 @@ def floor_of(dtype: Any) -> Any:
 def to_factors(metrics: Array, floor: float, factors: Array) -> None:
     """Function nodes (26), scaled so that the largest of each sample is 1.
 
+    A sample of which all metrics are infinite tells nothing: all its factors are the floor.
+
     metrics  (time, width)
     factors  (time, width)  written
     """
     for i in range(metrics.shape[0]):
-        least = metrics[i, 0]
-        for branch in range(1, metrics.shape[1]):
-            least = min(least, metrics[i, branch])
+        least = metrics.dtype.type(np.inf)
         for branch in range(metrics.shape[1]):
-            factors[i, branch] = max(exp(least - metrics[i, branch]), floor)
+            if metrics[i, branch] < least:
+                least = metrics[i, branch]
+        for branch in range(metrics.shape[1]):
+            factor = exp(least - metrics[i, branch])
+            factors[i, branch] = factor if factor > floor else floor  # so is what is NaN
 
 
 @njit(cache=True, nogil=True)

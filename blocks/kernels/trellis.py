@@ -11,7 +11,7 @@ The branches into state s are s + n_states d, where d is the symbol that drops o
 A metric is -log p(sample | branch) up to a constant that the branches of one sample share: less
 is better. Detectors compute metrics from samples, for a channel that is known (`Metrics`), or take
 them as an array, (..., time, n_branches), or (..., time, n_states) where all branches into a state
-have the same: so learned networks come in.
+have the same: so learned networks come in. Infinity rules a branch out, but not all of a sample.
 """
 
 from __future__ import annotations
@@ -153,11 +153,10 @@ class Metrics:
 
     def flat(self, given: Array) -> Array:
         """What a detector is given as one flat array of values, in the order of its axes."""
-        if given.dtype.kind == "c":
-            wide = np.ascontiguousarray(given, np.result_type(self.dtype, np.complex64))
-            return wide.reshape(-1).view(self.dtype)
+        is_complex = given.dtype.kind == "c"
+        dtype = np.result_type(self.dtype, np.complex64) if is_complex else self.dtype
         # A writable array of one dtype and layout: the kernels compile once, not once per caller.
-        return np.require(given, self.dtype, ["C", "W"]).reshape(-1)
+        return np.require(given, dtype, ["C", "W"]).reshape(-1).view(self.dtype)
 
     def __call__(self, flat: Array, place: int, steps: int, first: int, scratch: Array) -> Array:
         """Metrics (steps, width) of the values from this place on.

@@ -448,6 +448,30 @@ def test_the_command_ends_with_the_line_that_uses_what_it_found(kalvit, tmp_path
                     f"filter.process_noise={q}"]  # fmt: skip
 
 
+def test_the_line_names_the_files_of_the_blocks_that_it_needs(kalvit, monkeypatch):
+    monkeypatch.setattr(cli, "_load_blocks", lambda files: None)
+    linear(0.1).save("linear.toml")
+    grid = ("--grid", "process_noise=0.1,1", "--seeds", "1")
+    code, out, _ = kalvit("linear.toml", "--block", "filter", *grid, "--blocks", "mine.py")
+    assert code == 0
+    argv = shlex.split(out.splitlines()[-1])
+    assert argv[:3] == ["kalvit", "run", "linear.toml"]
+    assert argv[-2:] == ["--blocks", "mine.py"]
+
+
+def test_blocks_are_imported_before_ctrl_c_becomes_an_exception(kalvit, monkeypatch):
+    handlers, check = [], Flow.check
+    monkeypatch.setattr(
+        Flow, "check", lambda flow: handlers.append(signal.getsignal(signal.SIGINT)) or check(flow)
+    )
+    monkeypatch.setattr(tune, "run", lambda *args, **limits: os.kill(os.getpid(), signal.SIGINT))
+    linear(0.1).save("linear.toml")
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    code, _, _ = kalvit("linear.toml", "--block", "filter", "--grid", "process_noise=0.1")
+    assert code == 130
+    assert handlers[0] == signal.SIG_DFL
+
+
 def test_the_command_says_that_truth_was_read(kalvit):
     linear(0.1).save("linear.toml")
     grid = ("--grid", "process_noise=0.01,0.1,1")

@@ -337,6 +337,8 @@ def test_every_position_of_a_word_has_the_error_rate_of_exact_map():
         ({"taps": [1.0]}, "neither of noise_var and snr_db given"),
         ({"taps": [1.0], "noise_var": 0.1, "snr_db": 10.0}, "both of noise_var and snr_db given"),
         ({"taps": [1.0], "noise_var": 0.0}, r"noise_var = 0.0 V\^2, but it must be above 0"),
+        ({"taps": [1.0], "snr_db": 300.0}, r"taps of 1 V .* overflow; use precision = 'double'"),
+        ({"taps": [1.0], "noise_var": 1e-300, "precision": "double"}, ".*; give more noise"),
         ({"taps": [1.0], "modulation": "ook", "noise": "poisson", "noise_var": 1.0, "snr_db": 1.0},
          "noise_var given, but Poisson noise has none"),
     ],

@@ -167,6 +167,18 @@ def test_a_second_start_forgets_the_first_stream():
     np.testing.assert_array_equal(first[0]["symbols"], second[0]["symbols"])
 
 
+def test_a_restored_beginning_forgets_what_came_after_it():
+    _, samples = received(PROAKIS_C, 6.0, 300)
+    block = Viterbi(taps=PROAKIS_C)
+    (expected,) = drive(block, [{"samples": samples}])
+    block.start()
+    beginning = block.state()
+    block.process(samples[:111])
+    block.restore(beginning)
+    found = [*block.process(samples), *block.finish()]
+    np.testing.assert_array_equal(found[0].symbols, expected["symbols"])
+
+
 def test_empty_frames_and_words_are_answered():
     block = Viterbi(taps=(1.0, 0.5))
     empty = np.zeros(0, np.float32)
@@ -234,6 +246,8 @@ def test_qpsk_with_eight_symbols_of_memory_is_detected():
         ({"taps": [1.0], "known_symbol": 2}, "known_symbol = 2, but bpsk has the symbols 0 ... 1"),
         ({"taps": [1.0], "modulation": "ook", "noise": "poisson"}, "needs snr_db"),
         ({"taps": [1.0], "noise": "poisson", "snr_db": 9.0}, "positive mean count.*'ook'"),
+        ({"taps": [1e20]}, "taps of 1e.20 V in all .* overflow; give smaller taps"),
+        ({"taps": [1.0], "snr_db": 4000.0}, "snr_db = 4000.0 dB, but it must be at least -300"),
         ({"taps": [1.0], "lag": -1}, "lag = -1 symbols, but it must be at least 0"),
         ({"taps": [1.0], "modulation": "8psk"}, "modulation = '8psk'"),
     ],

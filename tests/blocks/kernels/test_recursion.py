@@ -124,6 +124,17 @@ def test_both_forms_agree_on_metrics_that_are_handed_in(kind, width):
     assert_equal(found, decide(kind(given(width, np.float32), 2, start, lanes=False), metrics))
 
 
+@pytest.mark.parametrize("lanes", [False, True])
+def test_a_sample_that_rules_out_every_branch_tells_nothing(lanes):
+    metrics = np.random.default_rng(11).exponential(2.0, (3, 20, 8))
+    metrics[:, 5], metrics[1, 9] = 0.0, 0.0
+    recursion = SumProduct(given(8), 2, np.ones(4, bool), lanes=lanes)
+    expected = decide(recursion, metrics)
+    metrics[:, 5], metrics[1, 9] = np.inf, np.nan
+    for one, other in zip(decide(recursion, metrics), expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-7)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_metrics_of_samples_give_what_metrics_handed_in_give(kind):
     metrics = channel(2, 3, False, np.float64)

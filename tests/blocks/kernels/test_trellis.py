@@ -121,6 +121,25 @@ def test_metrics_of_read_only_samples():
     np.testing.assert_array_equal(metrics, np.ones((4, 4)))
 
 
+@pytest.mark.parametrize("is_complex", [False, True])
+def test_values_are_of_one_type_however_samples_come(is_complex):
+    metrics = trellis.Metrics.of_channel(
+        np.array([1.0, 0.5]), ALPHABETS["bpsk"], is_complex=is_complex
+    )
+    numbers = np.arange(6) * (1 + 2j if is_complex else 1)
+    expected = np.stack([numbers.real, numbers.imag][: 1 + is_complex], axis=1).ravel()
+    for dtype in (np.complex64, np.complex128) if is_complex else (np.float32, np.float64):
+        samples = numbers.astype(dtype)
+        read_only = samples.copy()
+        read_only.flags.writeable = False
+        for given in (samples, read_only, np.repeat(samples, 2)[::2], read_only[::-1][::-1]):
+            values = metrics.flat(given)
+            assert values.dtype == np.float32
+            assert values.flags.c_contiguous  # so that numba sees one type
+            assert values.flags.writeable
+            np.testing.assert_array_equal(values, expected)
+
+
 def test_metrics_that_are_handed_in_are_taken_as_they_are():
     metrics = np.random.default_rng(3).exponential(size=(6, 8))
     made = trellis.Metrics.given(8, np.float64)
