@@ -12,7 +12,7 @@ from pipeline.frame import Array
 
 
 class LateRows:
-    """Collects rows as a fixed-lag recursion decides them and hands them out frame by frame.
+    """Collects rows as they are decided, some time later, and hands them out frame by frame.
 
     empty   one array of no rows per output: gives dtype and row shape
 

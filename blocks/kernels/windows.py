@@ -25,8 +25,9 @@ class Windows:
 
     Window k holds steps k window ... (k + 1) window - 1. Their results are those of the sequence
     from `lag` steps before the window, before which anything may have been, to `lag` steps past it;
-    no sequence reaches further than the start of the stream and its end. So nothing depends on how
-    the stream is cut, and windows that are complete are decided side by side.
+    no sequence reaches further than the start of the stream and its end. What is left at its end,
+    less than window + lag steps, is decided as one window. So nothing depends on how the stream is
+    cut, and windows that are complete are decided side by side.
 
     decide   decides sequences of values
     empty    results of no step, (0, ...) each
