@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from pipeline import run
 from pipeline.flow import Flow
 from pipeline.roots import Limits
 from pipeline.supervisor import Supervisor
@@ -93,3 +96,21 @@ def test_branches_in_other_workers_see_the_same_frames(tmp_path):
     # the symbol-wise MAP detector makes no more errors than the best sequence, up to chance
     map_errors = fused["sum_product_errors"]["errors"]
     assert map_errors <= fused["viterbi_errors"]["errors"] + 3 * map_errors**0.5
+
+
+@pytest.mark.parametrize("length", [4096, 777, 400_000])
+def test_modes_finds_the_messages_of_a_real_recording_however_it_is_cut(length, tmp_path):
+    path = Path(__file__).parents[1].parent / "shared" / "data" / "modes" / "modes1.bin"
+    if not path.exists():
+        pytest.skip("the shared recording modes1.bin is not here")
+    flow = Flow.load("modes")
+    flow.set("source.path", str(path))
+    flow.set("source.format", "cu8")
+    flow.set("source.rate_hz", 2e6)
+    flow.set("source.continuous", False)  # quiet parts were cut out
+    flow.set("source.length", length)
+    counts = run(flow, folder=tmp_path)["results"]["counts"]
+    # readsb finds 349 in it, dump1090 284; one aircraft was on the air
+    assert counts["strict_messages"] == 366
+    assert counts["aircraft"] == 1
+    assert counts["positions"] == 98

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline import catalogue, cli
@@ -39,6 +40,8 @@ def folder(tmp_path_factory):
             if name:
                 assert name[1].endswith(ending)
                 (folder / name[1]).write_text(text, encoding="utf-8")
+    noise = np.random.default_rng(1).integers(120, 136, 20_000, dtype=np.uint8)
+    (folder / "modes1.bin").write_bytes(noise.tobytes())  # in the place of a recording
     return folder
 
 
