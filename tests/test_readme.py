@@ -40,7 +40,7 @@ def folder(tmp_path_factory):
             if name:
                 assert name[1].endswith(ending)
                 (folder / name[1]).write_text(text, encoding="utf-8")
-    noise = np.random.default_rng(1).integers(120, 136, 20_000, dtype=np.uint8)
+    noise = np.random.default_rng(1).integers(120, 136, 2 * 4096 * (FRAMES + 1), dtype=np.uint8)
     (folder / "modes1.bin").write_bytes(noise.tobytes())  # in the place of a recording
     return folder
 
