@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 
 from blocks import fields
 from blocks.source.independent import IndependentSource
-from pipeline.block import FieldType
+from pipeline.block import FieldType, param
 from pipeline.frame import Array
 
 
@@ -30,6 +30,8 @@ class RandomBits(IndependentSource, name="source.random_bits"):
     """
 
     purpose = "bits"
+
+    length: int = param(default=1000, at_least=1, unit="bits", doc="bits per frame or word")
 
     def narrow(self, reads: Mapping[str, FieldType]) -> Mapping[str, FieldType]:
         return {"bits": FieldType.of("uint8", "word data" if self.words else "data")}

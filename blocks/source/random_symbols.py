@@ -40,6 +40,7 @@ class RandomSymbols(IndependentSource, name="source.random_symbols"):
     modulation: Literal["bpsk", "ook", "qpsk"] = param(
         default="bpsk", doc="alphabet: +1, -1; 0, 1; or (+-1 +-1j) / sqrt(2)"
     )
+    length: int = param(default=1000, at_least=1, unit="symbols", doc="symbols per frame or word")
 
     def narrow(self, reads: Mapping[str, FieldType]) -> Mapping[str, FieldType]:
         dtype = ALPHABETS[self.modulation].dtype.name
