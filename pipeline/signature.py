@@ -12,6 +12,7 @@ import re
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -233,13 +234,19 @@ def settle(spec: FieldSpec, groups: Mapping[str, tuple[str, ...]]) -> FieldType:
     return replace(spec.type, dims=dims)
 
 
+@cache
+def _name(dtype: np.dtype[Any]) -> str:
+    """Name of a dtype; numpy takes microseconds to make it up."""
+    return dtype.name
+
+
 def check_array(where: str, name: str, array: object, expected: FieldType) -> Array:
     """`array`, if it is what a settled type says; FieldError says what came otherwise.
 
     The worker calls it once a cheaper test has failed, so it may take its time.
     """
     if isinstance(array, np.ndarray):
-        if array.dtype.name in expected.dtypes and array.ndim == len(expected.dims):
+        if _name(array.dtype) in expected.dtypes and array.ndim == len(expected.dims):
             sizes = zip(array.shape, expected.dims, strict=True)
             if all(not dim.isdigit() or size == int(dim) for size, dim in sizes):
                 return array
