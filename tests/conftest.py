@@ -1,6 +1,10 @@
 """What all tests share: one thread per process, and the same examples on every machine."""
 
 import os
+import signal
+
+# under nohup SIGHUP is ignored, and programs that tests start would inherit that
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 for name in ("OMP", "OPENBLAS", "MKL", "NUMBA"):  # before numpy or numba are imported
     os.environ.setdefault(f"{name}_NUM_THREADS", "1")

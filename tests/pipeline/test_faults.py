@@ -175,7 +175,7 @@ def test_a_closed_terminal_ends_the_run(place):
     wait_until(lambda: shown(b"count: frames"))  # the live table
     workers = place.workers()
     os.close(terminal)
-    assert process.wait(3) == 128 + signal.SIGHUP
+    assert process.wait(20) == 128 + signal.SIGHUP
     assert all(map(gone, workers.values()))
     (folder,) = place.folders()
     assert json.loads((folder / "summary.json").read_text())["exit_code"] == 128 + signal.SIGHUP
