@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -28,7 +28,7 @@ class _Stream(NamedTuple):
     late: LateRows
 
 
-class IsiDetector(Block):
+class IsiDetector(Block, ABC):
     """A detector whose branch metrics come from known taps.
 
     Metrics, their noise models and the numbering of states are described in kernels/trellis.py. A
