@@ -209,6 +209,8 @@ class IsiDetector(Block, ABC):
         recursion = self._of(is_complex)
         values = recursion.metrics.flat(samples)
         if samples.ndim == 2:
+            if self._stream is not None:
+                self._stream.late.check_idle(self.name)
             words, length = samples.shape
             results = recursion.decide(
                 values, words, length, length, at_start=True, end=self._end_states(length)
