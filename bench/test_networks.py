@@ -22,7 +22,7 @@ from blocks.kernels.activations import RELU, SIGMOID
 from blocks.kernels.table import Rising, Table
 from blocks.kernels.unrolled import LANES, fma, fold, lanes, repeat, unrolled
 
-torch = pytest.importorskip("torch", reason="the peer of these rows is torch")
+torch = pytest.importorskip("torch", reason="needs torch: pip install 'kalvit[train]'")
 nn = torch.nn
 
 ROUNDS = 15
