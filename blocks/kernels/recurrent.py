@@ -17,7 +17,8 @@ import numpy as np
 from blocks.kernels.activations import sigmoid, tanh
 from blocks.kernels.caching import njit
 from blocks.kernels.dense import padded
-from blocks.kernels.unrolled import LANES, fma, lanes, put_lanes, repeat, unrolled
+from blocks.kernels.traced import LANES
+from blocks.kernels.unrolled import fma, lanes, put_lanes, repeat, unrolled
 
 Array = np.ndarray[Any, Any]
 

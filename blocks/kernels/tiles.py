@@ -13,7 +13,7 @@ import numpy as np
 
 from blocks.kernels import unrolled
 from blocks.kernels.caching import njit
-from blocks.kernels.unrolled import LANES
+from blocks.kernels.traced import LANES
 
 Array = np.ndarray[Any, Any]
 

@@ -6,7 +6,8 @@ from needs import compiled
 from numba import njit
 
 from blocks.kernels import unrolled
-from blocks.kernels.unrolled import LANES, is_nan, lanes, put_lanes, sqrt, where
+from blocks.kernels.traced import LANES
+from blocks.kernels.unrolled import is_nan, lanes, put_lanes, sqrt, where
 
 
 def formula(x, A):
