@@ -20,7 +20,7 @@ import numpy as np
 from blocks.kernels import branch_metrics, tiles, unrolled
 from blocks.kernels.caching import njit
 from blocks.kernels.recursion import EVERY, SoftRecursion
-from blocks.kernels.tiles import HALVES, WIDTH
+from blocks.kernels.tiles import HALVES, VECTORS, WIDTH
 
 Array = np.ndarray[Any, Any]
 
@@ -283,6 +283,7 @@ class Scratch(NamedTuple):
     """What `costs_in_lanes` works in: flat, with the axes given here."""
 
     tile: Array  # (steps, parts or n_branches, WIDTH)
+    starts: Array  # (WIDTH,) int64
     forwards: Array  # (steps + 1, n_states, WIDTH)
     backwards: Array  # (2, n_states, WIDTH)
     weights: Array  # (n_states, WIDTH)
@@ -308,19 +309,16 @@ def costs_in_lanes(
     costs       (sequences, keep, order)  written, of steps first ... first + keep - 1
     posterior   (sequences, keep, n_states or 0) float32  written
     """
-    tile, forwards, backwards, weights, least, total, of_step, symbols, states = scratch
+    tile, starts, forwards, backwards, weights, least, total, of_step, symbols, states = scratch
     sequences, keep = costs.shape[0], costs.shape[1]
     n_states, older, width = start.size, start.size // len(order), offsets.size // rows
     size, some = n_states * WIDTH, len(block)
     flat_costs, flat_posterior = costs.reshape(-1), posterior.reshape(-1)
     with_states = posterior.shape[2] > 0
     for at in range(0, sequences, WIDTH):
-        count = min(WIDTH, sequences - at)
-        tiles.fill(values, at * stride_values, stride_values, count, tile)
-        for s in range(n_states):
-            for v in range(WIDTH):
-                forwards[s * WIDTH + v] = start[s]
-                backwards[s * WIDTH + v] = end[s]
+        tiles.fill(values, at, sequences, stride_values, starts, tile, VECTORS)
+        tiles.spread(start, forwards, 0)
+        tiles.spread(end, backwards, 0)
         for i in range(steps):
             row = min(first_row + i, rows - 1)
             for base in range(0, older, some):
@@ -358,10 +356,10 @@ def costs_in_lanes(
             here = there
             if i % EVERY == 0:
                 tiles.take_least_off(backwards, here, n_states, least, block)
-        n = keep * len(order)
-        tiles.empty_out(symbols, count, flat_costs[at * n : (at + count) * n])
-        n = keep * posterior.shape[2]
-        tiles.empty_out(states, count, flat_posterior[at * n : (at + count) * n])
+        tiles.empty_out(symbols, keep * len(order), at, sequences, starts, flat_costs, VECTORS)
+        tiles.empty_out(
+            states, keep * posterior.shape[2], at, sequences, starts, flat_posterior, VECTORS
+        )
 
 
 @njit(cache=True, nogil=True)
@@ -428,6 +426,7 @@ class MaxLog(SoftRecursion):
         metrics, keep, n_states = self.metrics, costs.shape[1], self.n_states
         scratch = Scratch(
             tile=self._room("tile", steps * metrics.values * WIDTH),
+            starts=self._room("starts", WIDTH, np.int64),
             forwards=self._room("forwards", (steps + 1) * n_states * WIDTH),
             backwards=self._room("backwards", 2 * n_states * WIDTH),
             weights=self._room("weights", n_states * WIDTH),

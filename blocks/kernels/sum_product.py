@@ -22,7 +22,7 @@ import numpy as np
 from blocks.kernels import branch_metrics, tiles, unrolled
 from blocks.kernels.caching import njit
 from blocks.kernels.recursion import SoftRecursion
-from blocks.kernels.tiles import HALVES, WIDTH
+from blocks.kernels.tiles import HALVES, VECTORS, WIDTH
 
 Array = np.ndarray[Any, Any]
 
@@ -312,6 +312,7 @@ class Scratch(NamedTuple):
     """What `posteriors_in_lanes` works in: flat, with the axes given here."""
 
     tile: Array  # (steps, parts or n_branches, WIDTH)
+    starts: Array  # (WIDTH,) int64
     metrics: Array  # (n_branches, WIDTH)
     factors: Array  # (steps, n_branches, WIDTH)
     forwards: Array  # (steps + 1, n_states, WIDTH)
@@ -337,19 +338,16 @@ def posteriors_in_lanes(
     marginal    (sequences, keep, order)  written, of steps first ... first + keep - 1
     posterior   (sequences, keep, n_states or 0) float32  written
     """
-    tile, metrics, factors, forwards, backwards, row, marginals, symbols, states = scratch
+    tile, starts, metrics, factors, forwards, backwards, row, marginals, symbols, states = scratch
     sequences, keep = marginal.shape[0], marginal.shape[1]
     n_states, older, width = start.size, start.size // len(order), offsets.size // rows
     size, some = n_states * WIDTH, len(block)
     flat_marginal, flat_posterior = marginal.reshape(-1), posterior.reshape(-1)
     with_states = posterior.shape[2] > 0
     for at in range(0, sequences, WIDTH):
-        count = min(WIDTH, sequences - at)
-        tiles.fill(values, at * stride_values, stride_values, count, tile)
-        for s in range(n_states):
-            for v in range(WIDTH):
-                forwards[s * WIDTH + v] = start[s]
-                backwards[s * WIDTH + v] = end[s]
+        tiles.fill(values, at, sequences, stride_values, starts, tile, VECTORS)
+        tiles.spread(start, forwards, 0)
+        tiles.spread(end, backwards, 0)
         for i in range(steps):
             branch_metrics.write_all(
                 tile, i, slopes, offsets, min(first_row + i, rows - 1), width, metrics, order,
@@ -392,10 +390,10 @@ def posteriors_in_lanes(
             for s in range(0, size, some * len(order) * WIDTH):
                 _scale_some(backwards, there + s, row, floor, order, block)
             here = there
-        n = keep * len(order)
-        tiles.empty_out(symbols, count, flat_marginal[at * n : (at + count) * n])
-        n = keep * posterior.shape[2]
-        tiles.empty_out(states, count, flat_posterior[at * n : (at + count) * n])
+        tiles.empty_out(symbols, keep * len(order), at, sequences, starts, flat_marginal, VECTORS)
+        tiles.empty_out(
+            states, keep * posterior.shape[2], at, sequences, starts, flat_posterior, VECTORS
+        )
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -468,6 +466,7 @@ class SumProduct(SoftRecursion):
         metrics, keep, n_states = self.metrics, marginal.shape[1], self.n_states
         scratch = Scratch(
             tile=self._room("tile", steps * metrics.values * WIDTH),
+            starts=self._room("starts", WIDTH, np.int64),
             metrics=self._room("metrics", metrics.width * WIDTH),
             factors=self._room("factors", steps * metrics.width * WIDTH),
             forwards=self._room("forwards", (steps + 1) * n_states * WIDTH),

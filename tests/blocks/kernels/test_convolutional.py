@@ -3,7 +3,8 @@ import pytest
 import references
 from needs import compiled
 
-from blocks.kernels.convolutional import Decoder, factor_of, round_to, top_of
+from blocks.kernels.convolutional import Decoder, factor_of, top_of
+from blocks.kernels.convolutional_lanes import round_to
 from blocks.kernels.shift_register import STANDARD, ShiftRegisterCode
 
 METRICS = ["uint8", "uint16", "float32"]
