@@ -157,59 +157,38 @@ def backward(
 
 
 @unrolled.unrolled
-def _forward_some(
+def _step_some(
     tile: Any, step: Any, slopes: Any, offsets: Any, row: Any, width: Any, stride: Any,
     messages: Any, here: Any, there: Any, older: Any, base: Any, order: Any, block: Any, parts: Any,
+    backwards: Any,
 ) -> None:  # fmt: skip
-    """`forward_step` for the states that follow `len(block)` states and their likes."""
+    """`forward_step` for what follows `len(block)` states and their likes, or `backward_step`.
+
+    backwards   one number: from the states that follow to those before; none: the other way
+    """
     symbols = len(order)
     values = branch_metrics.values_in_lanes(tile, step, parts)
     for k in range(len(block)):
-        past = [
-            [unrolled.lanes(messages, here + (older * d + base + k) * WIDTH + at) for at in HALVES]
-            for d in range(symbols)
+        before = [older * d + base + k for d in range(symbols)]
+        after = [(base + k) * symbols + newest for newest in range(symbols)]
+        ends, targets = (after, before) if backwards else (before, after)
+        message = [
+            [unrolled.lanes(messages, here + end * WIDTH + at) for at in HALVES] for end in ends
         ]
-        for newest in range(symbols):
-            s = (base + k) * symbols + newest
+        for place, target in enumerate(targets):
+            branches = [
+                after[other] + stride * place if backwards else target + stride * other
+                for other in range(symbols)
+            ]
             metrics = [
-                branch_metrics.in_lanes(
-                    tile, step, values, slopes, offsets, row, width, s + stride * d
-                )
-                for d in range(symbols)
+                branch_metrics.in_lanes(tile, step, values, slopes, offsets, row, width, branch)
+                for branch in branches
             ]
             for half, at in enumerate(HALVES):
-                value = metrics[0][half] + past[0][half]
-                for d in range(1, symbols):
-                    value = _least(metrics[d][half] + past[d][half], value)
-                unrolled.put_lanes(messages, value, there + s * WIDTH + at)
-
-
-@unrolled.unrolled
-def _backward_some(
-    tile: Any, step: Any, slopes: Any, offsets: Any, row: Any, width: Any, stride: Any,
-    messages: Any, here: Any, there: Any, older: Any, base: Any, order: Any, block: Any, parts: Any,
-) -> None:  # fmt: skip
-    """`backward_step` for `len(block)` states and their likes."""
-    symbols = len(order)
-    values = branch_metrics.values_in_lanes(tile, step, parts)
-    for k in range(len(block)):
-        s = (base + k) * symbols
-        after = [
-            [unrolled.lanes(messages, here + (s + newest) * WIDTH + at) for at in HALVES]
-            for newest in range(symbols)
-        ]
-        for d in range(symbols):
-            metrics = [
-                branch_metrics.in_lanes(
-                    tile, step, values, slopes, offsets, row, width, s + newest + stride * d
-                )
-                for newest in range(symbols)
-            ]
-            for half, at in enumerate(HALVES):
-                value = metrics[0][half] + after[0][half]
-                for newest in range(1, symbols):
-                    value = _least(metrics[newest][half] + after[newest][half], value)
-                unrolled.put_lanes(messages, value, there + (older * d + base + k) * WIDTH + at)
+                value = metrics[0][half] + message[0][half]
+                for other in range(1, symbols):
+                    value = _least(metrics[other][half] + message[other][half], value)
+                unrolled.put_lanes(messages, value, there + target * WIDTH + at)
 
 
 def _least(a: Any, b: Any) -> Any:
@@ -322,9 +301,9 @@ def costs_in_lanes(
         for i in range(steps):
             row = min(first_row + i, rows - 1)
             for base in range(0, older, some):
-                _forward_some(
+                _step_some(
                     tile, i, slopes, offsets, row, width, stride, forwards, i * size,
-                    (i + 1) * size, older, base, order, block, parts,
+                    (i + 1) * size, older, base, order, block, parts, (),
                 )  # fmt: skip
             if (i + 1) % EVERY == 0:
                 tiles.take_least_off(forwards, (i + 1) * size, n_states, least, block)
@@ -349,9 +328,9 @@ def costs_in_lanes(
                         _shares_of_some(weights, base, total, states, to * size, order, block)
             row, there = min(first_row + i, rows - 1), size - here
             for base in range(0, older, some):
-                _backward_some(
+                _step_some(
                     tile, i, slopes, offsets, row, width, stride, backwards, here, there,
-                    older, base, order, block, parts,
+                    older, base, order, block, parts, (0.0,),
                 )  # fmt: skip
             here = there
             if i % EVERY == 0:

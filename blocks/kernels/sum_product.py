@@ -195,55 +195,37 @@ def _factors_of_some(
 
 
 @unrolled.unrolled
-def _forward_some(
+def _step_some(
     factors: Any, of_step: Any, stride: Any, messages: Any, here: Any, there: Any, older: Any,
-    base: Any, most: Any, order: Any, block: Any,
+    base: Any, most: Any, order: Any, block: Any, backwards: Any,
 ) -> None:  # fmt: skip
-    """`forward_step` for the states that follow `len(block)` states and their likes, unscaled.
+    """`forward_step` for what follows `len(block)` states and their likes, or `backward_step`.
 
-    most   (WIDTH,)  raised to the largest entries
+    Unscaled.
+
+    most        (WIDTH,)  raised to the largest entries
+    backwards   one number: from the states that follow to those before; none: the other way
     """
     symbols = len(order)
     for at in HALVES:
         largest = unrolled.lanes(most, at)
         for k in range(len(block)):
-            past = [
-                unrolled.lanes(messages, here + (older * d + base + k) * WIDTH + at)
-                for d in range(symbols)
-            ]
-            for newest in range(symbols):
-                s = (base + k) * symbols + newest
-                value = unrolled.lanes(factors, of_step + s * WIDTH + at) * past[0]
-                for d in range(1, symbols):
-                    factor = unrolled.lanes(factors, of_step + (s + stride * d) * WIDTH + at)
-                    value = unrolled.fma(factor, past[d], value)
-                unrolled.put_lanes(messages, value, there + s * WIDTH + at)
-                largest = _most(value, largest)
-        unrolled.put_lanes(most, largest, at)
-
-
-@unrolled.unrolled
-def _backward_some(
-    factors: Any, of_step: Any, stride: Any, messages: Any, here: Any, there: Any, older: Any,
-    base: Any, most: Any, order: Any, block: Any,
-) -> None:  # fmt: skip
-    """`backward_step` for `len(block)` states and their likes, unscaled; `most` as above."""
-    symbols = len(order)
-    for at in HALVES:
-        largest = unrolled.lanes(most, at)
-        for k in range(len(block)):
-            s = (base + k) * symbols
-            after = [
-                unrolled.lanes(messages, here + (s + newest) * WIDTH + at)
-                for newest in range(symbols)
-            ]
-            for d in range(symbols):
-                place = of_step + (s + stride * d) * WIDTH + at
-                value = unrolled.lanes(factors, place) * after[0]
-                for newest in range(1, symbols):
-                    factor = unrolled.lanes(factors, place + newest * WIDTH)
-                    value = unrolled.fma(factor, after[newest], value)
-                unrolled.put_lanes(messages, value, there + (older * d + base + k) * WIDTH + at)
+            before = [older * d + base + k for d in range(symbols)]
+            after = [(base + k) * symbols + newest for newest in range(symbols)]
+            ends, targets = (after, before) if backwards else (before, after)
+            message = [unrolled.lanes(messages, here + end * WIDTH + at) for end in ends]
+            for place, target in enumerate(targets):
+                branches = [
+                    after[other] + stride * place if backwards else target + stride * other
+                    for other in range(symbols)
+                ]
+                of_branches = [
+                    unrolled.lanes(factors, of_step + branch * WIDTH + at) for branch in branches
+                ]
+                value = of_branches[0] * message[0]
+                for factor, entry in zip(of_branches[1:], message[1:], strict=True):
+                    value = unrolled.fma(factor, entry, value)
+                unrolled.put_lanes(messages, value, there + target * WIDTH + at)
                 largest = _most(value, largest)
         unrolled.put_lanes(most, largest, at)
 
@@ -360,9 +342,10 @@ def posteriors_in_lanes(
             row[:] = 0.0
             here, there = i * size, (i + 1) * size
             for base in range(0, older, some):
-                _forward_some(
-                    factors, of_step, stride, forwards, here, there, older, base, row, order, block
-                )
+                _step_some(
+                    factors, of_step, stride, forwards, here, there, older, base, row, order,
+                    block, (),
+                )  # fmt: skip
             for s in range(0, size, some * len(order) * WIDTH):
                 _scale_some(forwards, there + s, row, floor, order, block)
         here = 0
@@ -384,9 +367,10 @@ def posteriors_in_lanes(
             row[:] = 0.0
             there, of_step = size - here, i * width * WIDTH
             for base in range(0, older, some):
-                _backward_some(
-                    factors, of_step, stride, backwards, here, there, older, base, row, order, block
-                )
+                _step_some(
+                    factors, of_step, stride, backwards, here, there, older, base, row, order,
+                    block, (0.0,),
+                )  # fmt: skip
             for s in range(0, size, some * len(order) * WIDTH):
                 _scale_some(backwards, there + s, row, floor, order, block)
             here = there

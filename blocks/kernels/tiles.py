@@ -84,9 +84,9 @@ def empty_out(
 ) -> None:  # fmt: skip
     """Copy the first `size` rows of a tile to sequences at, at + 1 ..., which lie end to end.
 
-    flat   (sequences size,)  written; the other arrays as in `fill`
+    flat   (sequences size,)  written; the other arrays as in `fill`, with the same in idle lanes
     """
-    for v in range(starts.size):  # idle lanes write what the last sequence does
+    for v in range(starts.size):
         starts[v] = min(at + v, sequences - 1) * size
     lanes = starts.size // len(vectors)
     if size < lanes:
