@@ -158,8 +158,9 @@ class IsiDetector(Block, ABC):
         known = min(length, len(self.taps) - 1) if self.end_state == "known" else 0
         return trellis.states_ending(self.known_symbol, known, self._alphabet.size, self._memory)
 
-    def _symbols_type(self, samples: FieldType) -> FieldType:
+    def narrow(self, reads: Mapping[str, FieldType]) -> Mapping[str, FieldType]:
         """The type of decided symbols; ConnectError where such samples cannot be detected."""
+        samples = reads["samples"]
         if samples.dtypes == ("float32",) and self._is_complex:
             raise ConnectError(
                 f"{self.name}: 'samples' is {samples}, but qpsk and complex taps give complex "
@@ -167,7 +168,7 @@ class IsiDetector(Block, ABC):
             )
         if samples.dtypes == ("complex64",) and self.noise == "poisson":
             raise ConnectError(f"{self.name}: 'samples' is {samples}, but counts are real")
-        return FieldType((self._alphabet.dtype.name,), samples.dims)
+        return {"symbols": FieldType((self._alphabet.dtype.name,), samples.dims)}
 
     def _checked(self, samples: Array) -> Array:
         """The samples, if the recursions can take them; FieldError where they cannot."""
