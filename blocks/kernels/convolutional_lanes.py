@@ -187,19 +187,6 @@ def forward_lanes(
     return here
 
 
-@njit(cache=True, nogil=True)
-def best_states(paths: Array, here: int, n_states: int, least: Array, state: Array) -> None:
-    """Write the state with the least path metric of each lane to `state` (W,)."""
-    lanes = state.size
-    least[:lanes] = paths[here : here + lanes]
-    state[:] = 0
-    for s in range(1, n_states):
-        for v in range(lanes):
-            if paths[here + s * lanes + v] < least[v]:
-                least[v] = paths[here + s * lanes + v]
-                state[v] = s
-
-
 @unrolled.unrolled
 def step_back(
     words: Any, word: Any, state: Any, bits: Any, bit: Any, n_words: Any, block: Any, some: Any
@@ -303,6 +290,6 @@ def decide_lanes(
         )  # fmt: skip
         state[:] = 0
         if not known_end:
-            best_states(paths, here, places.size // 2, least, state)
+            tiles.best_rows(paths, here, places.size // 2, least, state)
         trace_back_lanes(words, steps, without, first, state, bits, n_words, block)
         tiles.empty_out(bits, keep, at, sequences, starts, flat, (0.0,))

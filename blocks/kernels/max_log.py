@@ -19,7 +19,7 @@ import numpy as np
 
 from blocks.kernels import branch_metrics, tiles, unrolled
 from blocks.kernels.caching import njit
-from blocks.kernels.recursion import EVERY, SoftRecursion
+from blocks.kernels.recursion import EVERY, SoftRecursion, normalise
 from blocks.kernels.tiles import HALVES, VECTORS, WIDTH
 
 Array = np.ndarray[Any, Any]
@@ -71,16 +71,6 @@ def backward_step(metrics: Array, i: int, order: int, message: Array, out: Array
                 other = metrics[i, s + newest + d * stride] + message[s + newest]
                 value = min(value, other)
             out[base + d * older] = value
-
-
-@njit(cache=True, nogil=True)
-def normalise(message: Array) -> None:
-    """Take the least entry off all."""
-    least = message[0]
-    for s in range(1, message.size):
-        least = min(least, message[s])
-    for s in range(message.size):
-        message[s] -= least
 
 
 @njit(cache=True, nogil=True)

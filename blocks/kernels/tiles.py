@@ -149,3 +149,20 @@ def take_least_off(rows: Array, place: int, n: int, least: Array, some: tuple[fl
     least_of(rows, place, n, least, some)
     for k in range(0, n, len(some)):
         _take_off(rows, place + k * WIDTH, least, some)
+
+
+@njit(cache=True, nogil=True)
+def best_rows(rows: Array, place: int, n: int, least: Array, best: Array) -> None:
+    """Write which of n rows, from a place on, has the least number of each lane; the first of them.
+
+    least   (>= W,)  scratch
+    best    (W,)     written
+    """
+    lanes = best.size
+    least[:lanes] = rows[place : place + lanes]
+    best[:] = 0
+    for s in range(1, n):
+        for v in range(lanes):
+            if rows[place + s * lanes + v] < least[v]:
+                least[v] = rows[place + s * lanes + v]
+                best[v] = s

@@ -14,7 +14,7 @@ import numpy as np
 
 from blocks.kernels import branch_metrics, tiles, unrolled
 from blocks.kernels.caching import njit
-from blocks.kernels.recursion import EVERY, Recursion
+from blocks.kernels.recursion import EVERY, Recursion, normalise
 from blocks.kernels.tiles import HALVES, VECTORS, WIDTH
 
 Array = np.ndarray[Any, Any]
@@ -67,11 +67,7 @@ def forward(
     for i in range(first, first + metrics.shape[0]):
         step(metrics, i - first, order, path, scratch, survivors, i)
         if (i + 1) % EVERY == 0:
-            least = path[0]
-            for s in range(1, path.size):
-                least = min(least, path[s])
-            for s in range(path.size):
-                path[s] -= least
+            normalise(path)
 
 
 @njit(cache=True, nogil=True)
@@ -195,18 +191,6 @@ def forward_lanes(
     return here
 
 
-@njit(cache=True, nogil=True)
-def best_states(paths: Array, here: int, n_states: int, least: Array, state: Array) -> None:
-    """Write the state with the least path metric of each lane to `state` (WIDTH,) int32."""
-    least[:] = paths[here : here + WIDTH]
-    state[:] = 0
-    for s in range(1, n_states):
-        for v in range(WIDTH):
-            if paths[here + s * WIDTH + v] < least[v]:
-                least[v] = paths[here + s * WIDTH + v]
-                state[v] = s
-
-
 @unrolled.unrolled
 def step_back(
     words: Any, step: Any, state: Any, symbols: Any, at_symbol: Any, order: Any, block: Any
@@ -290,7 +274,7 @@ def decide_lanes(
         for s in range(n_states):
             for v in range(WIDTH):
                 paths[here + s * WIDTH + v] += end[s]
-        best_states(paths, here, n_states, least, state)
+        tiles.best_rows(paths, here, n_states, least, state)
         trace_back_lanes(words, steps, older, first, keep, state, symbols, order, block)
         tiles.empty_out(symbols, keep, at, sequences, starts, flat, VECTORS)
 
