@@ -23,7 +23,8 @@ from blocks.kernels.kalman import Track, linear
 from blocks.kernels.kalman_tracks import linear_tracks
 from blocks.kernels.registers import Pattern, dense, pattern
 from blocks.kernels.square_root import square_root
-from blocks.kernels.unrolled import LANES, Traced, lanes, put_lanes, unrolled
+from blocks.kernels.traced import LANES, Traced
+from blocks.kernels.unrolled import lanes, put_lanes, unrolled
 from blocks.kernels.unscented import unscented
 
 Array = np.ndarray[Any, Any]

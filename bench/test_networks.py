@@ -20,9 +20,10 @@ from numba import njit
 from blocks.kernels import dense, kalmannet
 from blocks.kernels.activations import RELU, SIGMOID
 from blocks.kernels.table import Rising, Table
-from blocks.kernels.unrolled import LANES, fma, fold, lanes, repeat, unrolled
+from blocks.kernels.traced import LANES
+from blocks.kernels.unrolled import fma, fold, lanes, repeat, unrolled
 
-torch = pytest.importorskip("torch", reason="the peer of these rows is torch")
+torch = pytest.importorskip("torch", reason="needs torch: pip install 'kalvit[train]'")
 nn = torch.nn
 
 ROUNDS = 15

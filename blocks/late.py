@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.errors import FieldError
 from pipeline.frame import Array
 
 
@@ -32,6 +33,14 @@ class LateRows:
     def expect(self, length: int) -> None:
         """A frame of so many rows has come in."""
         self._lengths.append(length)
+
+    def check_idle(self, where: str) -> None:
+        """FieldError if frames wait: words, answered at once, would be taken for theirs."""
+        if self._lengths:
+            raise FieldError(
+                f"{where}: words came in the middle of a stream, of which {len(self._lengths)} "
+                "frames are unanswered; finish() it first, or give words to a block of their own"
+            )
 
     def add(self, *rows: Array) -> None:
         """The next rows of every output."""

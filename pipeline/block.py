@@ -27,7 +27,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
 
 import numpy as np
 
@@ -112,6 +112,18 @@ class Block:
     def __repr__(self) -> str:
         values = ", ".join(f"{k}={v!r}" for k, v in self.values().items())
         return f"{type(self).__name__}({values})"
+
+    if not TYPE_CHECKING:  # else every name would be known
+
+        def __getattr__(self, name: str) -> Any:
+            """Called for what is not there: what `start` makes, or a mistake."""
+            starts = [vars(cls).get("start") for cls in type(self).__mro__]
+            if any(name in s.__code__.co_names for s in starts if inspect.isfunction(s)):
+                raise AttributeError(
+                    f"{self.name}: {name!r} is made by start(); call start() first, then process() "
+                    "for each frame"
+                )
+            return object.__getattribute__(self, name)  # raises what it raised before
 
     @classmethod
     @cache

@@ -306,6 +306,8 @@ def _port_for(
             if spec.optional:
                 continue
             raise KalvitError(f"{block.name} reads {name!r}, but the frame has {sorted(fields)}")
+        if not isinstance(fields[name], np.ndarray):
+            check_array(block.name, name, fields[name], spec.type)
         dims = spec.type.dims
         open_dims = [dim for dim in dims if dim.startswith("*")]
         if open_dims:

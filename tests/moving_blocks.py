@@ -14,6 +14,7 @@ from jaxtyping import Float64, Int64
 
 from pipeline.block import Block, Field, Gap, Reframe, Sink, Source, Trainer, param
 from pipeline.errors import WeightsError
+from pipeline.flow import Flow
 from pipeline.frame import Array, FrameInfo, StreamInfo
 from pipeline.weights import Weights
 
@@ -246,3 +247,15 @@ def register(monkeypatch: pytest.MonkeyPatch) -> None:
 if not __name__.startswith("moving_blocks_"):  # a worker loads the file under such a name
     for _name in CLASSES:
         del Block.registry[_name]
+
+
+def chain(**source) -> Flow:
+    """A flow of late answers, and of gaps and several streams if the source is told so."""
+    flow = Flow("chain", seed=5)
+    flow.add("numbers", "source.numbers", **{"frames": 20, "lengths": [3, 0, 7, 1], **source})
+    flow.add("a", "frontend.sum", writes={"y": "summed"})
+    flow.add("b", "detector.later", reads={"x": "summed"}, writes={"y": "decided"}, lag=5)
+    flow.add("c", "frontend.sum", reads={"x": "decided"}, writes={"y": "last"}, factor=0.5)
+    flow.add("end", "sink.journal", reads={"x": "x", "y": "last"})
+    flow.connect("numbers -> a -> b -> c -> end")
+    return flow

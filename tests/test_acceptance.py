@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from needs import recording
 
 from pipeline import run
 from pipeline.flow import Flow
@@ -100,9 +99,7 @@ def test_branches_in_other_workers_see_the_same_frames(tmp_path):
 
 @pytest.mark.parametrize("length", [4096, 777, 400_000])
 def test_modes_finds_the_messages_of_a_real_recording_however_it_is_cut(length, tmp_path):
-    path = Path(__file__).parents[1].parent / "shared" / "data" / "modes" / "modes1.bin"
-    if not path.exists():
-        pytest.skip("the shared recording modes1.bin is not here")
+    path = recording("modes/modes1.bin")
     flow = Flow.load("modes")
     flow.set("source.path", str(path))
     flow.set("source.format", "cu8")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -620,6 +621,17 @@ def test_a_block_that_is_started_again_has_forgotten_everything(case, tmp_path):
     run.start().feed(cut(case, RAGGED)[:7])  # left in the middle
     run.start().feed(cut(case, RAGGED)).finish()
     assert run.exactly() == once
+
+
+def test_a_block_that_has_not_started_works_or_says_so(case, tmp_path):
+    run = Run(case, tmp_path)
+    run.block = make(type(run.block), run.block.values(), run.block.context)
+    error = ""
+    try:
+        run.feed(cut(case, WHOLE)[:1])
+    except AttributeError as raised:
+        error = str(raised)
+    assert not error or re.match(rf"{case.block}: .* call start\(\) first", error)
 
 
 @pytest.mark.parametrize("length", [0, 1])

@@ -55,7 +55,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pinned = ("--constraint", ROOT / "constraints.txt")
     probe = run(*pip, "download", "--no-deps", *pinned, "msgpack", folder=folder)
     if probe.returncode:
-        pytest.skip(f"no package registry: {probe.stderr.strip().splitlines()[-1:]}")
+        pytest.skip(f"needs a package registry; pip said {probe.stderr.strip().splitlines()[-1:]}")
     succeeded(run(*pip, "install", "--no-compile", *pinned, wheel, folder=folder))
     return scripts
 

@@ -87,6 +87,7 @@ class Convolutional(ShiftRegisterBlock, name="decoder.convolutional"):
             )
         decoder = self._decoder_of(llr.dtype.name)
         if llr.ndim == 3:
+            self._late.check_idle(self.name)
             coded = llr.reshape(llr.shape[0], llr.shape[1] * llr.shape[2])
             return [Decoded(payload=self._words(decoder, coded))]
         if self._windows is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -28,7 +28,7 @@ class _Stream(NamedTuple):
     late: LateRows
 
 
-class IsiDetector(Block):
+class IsiDetector(Block, ABC):
     """A detector whose branch metrics come from known taps.
 
     Metrics, their noise models and the numbering of states are described in kernels/trellis.py. A
@@ -158,8 +158,9 @@ class IsiDetector(Block):
         known = min(length, len(self.taps) - 1) if self.end_state == "known" else 0
         return trellis.states_ending(self.known_symbol, known, self._alphabet.size, self._memory)
 
-    def _symbols_type(self, samples: FieldType) -> FieldType:
+    def narrow(self, reads: Mapping[str, FieldType]) -> Mapping[str, FieldType]:
         """The type of decided symbols; ConnectError where such samples cannot be detected."""
+        samples = reads["samples"]
         if samples.dtypes == ("float32",) and self._is_complex:
             raise ConnectError(
                 f"{self.name}: 'samples' is {samples}, but qpsk and complex taps give complex "
@@ -167,7 +168,7 @@ class IsiDetector(Block):
             )
         if samples.dtypes == ("complex64",) and self.noise == "poisson":
             raise ConnectError(f"{self.name}: 'samples' is {samples}, but counts are real")
-        return FieldType((self._alphabet.dtype.name,), samples.dims)
+        return {"symbols": FieldType((self._alphabet.dtype.name,), samples.dims)}
 
     def _checked(self, samples: Array) -> Array:
         """The samples, if the recursions can take them; FieldError where they cannot."""
@@ -209,6 +210,8 @@ class IsiDetector(Block):
         recursion = self._of(is_complex)
         values = recursion.metrics.flat(samples)
         if samples.ndim == 2:
+            if self._stream is not None:
+                self._stream.late.check_idle(self.name)
             words, length = samples.shape
             results = recursion.decide(
                 values, words, length, length, at_start=True, end=self._end_states(length)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
@@ -12,7 +11,7 @@ from blocks import fields
 from blocks.detector.isi import IsiDetector
 from blocks.kernels import max_log, sum_product
 from blocks.kernels.recursion import SoftRecursion
-from pipeline.block import FieldType, param
+from pipeline.block import param
 from pipeline.errors import ParameterError
 from pipeline.frame import Array
 
@@ -93,9 +92,6 @@ class SumProduct(IsiDetector, name="detector.sum_product"):
     @property
     def _dtype(self) -> type[np.floating[Any]]:
         return np.float32 if self.precision == "single" else np.float64
-
-    def narrow(self, reads: Mapping[str, FieldType]) -> Mapping[str, FieldType]:
-        return {"symbols": self._symbols_type(reads["samples"])}
 
     def process(
         self, samples: Float32[Array, "*word time"] | Complex64[Array, "*word time"]

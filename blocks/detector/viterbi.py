@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -11,7 +10,6 @@ from jaxtyping import Complex64, Float32, Int8
 from blocks import fields
 from blocks.detector.isi import IsiDetector
 from blocks.kernels import branch_metrics, viterbi
-from pipeline.block import FieldType
 from pipeline.frame import Array
 
 
@@ -39,9 +37,6 @@ class Viterbi(IsiDetector, name="detector.viterbi"):
     def check(self) -> None:
         super().check()
         self._check_range(np.float32, 1.0, "give smaller taps")
-
-    def narrow(self, reads: Mapping[str, FieldType]) -> Mapping[str, FieldType]:
-        return {"symbols": self._symbols_type(reads["samples"])}
 
     def process(
         self, samples: Float32[Array, "*word time"] | Complex64[Array, "*word time"]

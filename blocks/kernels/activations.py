@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from blocks.kernels.caching import njit
-from blocks.kernels.unrolled import LANES, exp, fold, lanes, put_lanes, repeat, unrolled, where
+from blocks.kernels.traced import LANES
+from blocks.kernels.unrolled import exp, fold, lanes, put_lanes, repeat, unrolled, where
 
 Array = np.ndarray[Any, Any]
 

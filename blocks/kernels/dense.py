@@ -18,7 +18,8 @@ import numpy as np
 from blocks.kernels import activations
 from blocks.kernels.activations import LINEAR, RELU, log_softmax
 from blocks.kernels.caching import njit
-from blocks.kernels.unrolled import LANES, fma, lanes, put_lanes, repeat, unrolled, where
+from blocks.kernels.traced import LANES
+from blocks.kernels.unrolled import fma, lanes, put_lanes, repeat, unrolled, where
 
 Array = np.ndarray[Any, Any]
 

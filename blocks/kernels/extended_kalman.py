@@ -16,6 +16,7 @@ from blocks.kernels.indirect import call_linearise, call_noise, call_observe_lin
 from blocks.kernels.kalman import (
     SMALL,
     Track,
+    correct,
     correct_arrays,
     expect,
     expect_track,
@@ -23,7 +24,6 @@ from blocks.kernels.kalman import (
     innovation,
     predict,
     store,
-    update,
 )
 from blocks.kernels.registers import (
     Pattern,
@@ -33,7 +33,6 @@ from blocks.kernels.registers import (
     pattern,
     store_row,
     store_triangle,
-    total,
 )
 from blocks.kernels.state_space import StateSpace, wrapped
 
@@ -75,12 +74,7 @@ def _extended_small(
             call_observe_linearised(observe, after, observe_parameters, seen, slope)
             _residuals(observations, i, seen, angles, innovations)
         e = load_row(innovations, i, H_shape)
-        if np.isnan(total(y)):
-            x, P, squared, determinant = update(
-                x, P, y, e, H, R, H_shape, R_shape, is_joseph, (None,)
-            )
-        else:
-            x, P, squared, determinant = update(x, P, y, e, H, R, H_shape, R_shape, is_joseph, ())
+        x, P, squared, determinant = correct(x, P, y, e, H, R, H_shape, R_shape, is_joseph)
         if not squared < np.inf:
             steps = i
             break

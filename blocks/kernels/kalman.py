@@ -148,7 +148,7 @@ def innovation(y: Any, x: Any, H: Array, shape: Pattern) -> Any:
 
 
 @unrolled
-def update(
+def _update(
     x: Any, P: Any, y: Any, e: Any, H: Array, R: Array, H_shape: Pattern, R_shape: Pattern,
     is_joseph: Any, may_miss: Any,
 ) -> Any:  # fmt: skip
@@ -158,6 +158,17 @@ def update(
         is_joseph=is_joseph, may_miss=may_miss,
     )  # fmt: skip
     return x, small.triangle(P), squared, determinant
+
+
+@njit(cache=True, nogil=True, inline="always")
+def correct(
+    x: Any, P: Any, y: Any, e: Any, H: Array, R: Array, H_shape: Pattern, R_shape: Pattern,
+    is_joseph: Any,
+) -> Any:  # fmt: skip
+    """Mean and triangle after an observation, nis and det, with the rows that came."""
+    if np.isnan(total(y)):
+        return _update(x, P, y, e, H, R, H_shape, R_shape, is_joseph, (None,))
+    return _update(x, P, y, e, H, R, H_shape, R_shape, is_joseph, ())
 
 
 @njit(cache=True, nogil=True)
@@ -174,12 +185,7 @@ def _linear_small(
         y = load_row(observations, i, H_shape)
         e = innovation(y, x, H, H_shape)
         store_row(innovations, i, e)
-        if np.isnan(total(y)):
-            x, P, squared, determinant = update(
-                x, P, y, e, H, R, H_shape, R_shape, is_joseph, (None,)
-            )
-        else:
-            x, P, squared, determinant = update(x, P, y, e, H, R, H_shape, R_shape, is_joseph, ())
+        x, P, squared, determinant = correct(x, P, y, e, H, R, H_shape, R_shape, is_joseph)
         if not squared < np.inf:
             steps = i
             break

@@ -10,7 +10,8 @@ from blocks.kernels import small
 from blocks.kernels.caching import njit
 from blocks.kernels.kalman import SMALL, Track, expect_linear, flag, linear, shape_of
 from blocks.kernels.registers import Pattern, dense, matrix_at, pattern
-from blocks.kernels.unrolled import LANES, lanes, load_rows, put_lanes, store_rows, unrolled
+from blocks.kernels.traced import LANES
+from blocks.kernels.unrolled import lanes, load_rows, put_lanes, store_rows, unrolled
 
 Array = np.ndarray[Any, Any]
 

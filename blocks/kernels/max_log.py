@@ -19,8 +19,8 @@ import numpy as np
 
 from blocks.kernels import branch_metrics, tiles, unrolled
 from blocks.kernels.caching import njit
-from blocks.kernels.recursion import EVERY, SoftRecursion
-from blocks.kernels.tiles import HALVES, WIDTH
+from blocks.kernels.recursion import EVERY, SoftRecursion, normalise
+from blocks.kernels.tiles import HALVES, VECTORS, WIDTH
 
 Array = np.ndarray[Any, Any]
 
@@ -71,16 +71,6 @@ def backward_step(metrics: Array, i: int, order: int, message: Array, out: Array
                 other = metrics[i, s + newest + d * stride] + message[s + newest]
                 value = min(value, other)
             out[base + d * older] = value
-
-
-@njit(cache=True, nogil=True)
-def normalise(message: Array) -> None:
-    """Take the least entry off all."""
-    least = message[0]
-    for s in range(1, message.size):
-        least = min(least, message[s])
-    for s in range(message.size):
-        message[s] -= least
 
 
 @njit(cache=True, nogil=True)
@@ -157,59 +147,38 @@ def backward(
 
 
 @unrolled.unrolled
-def _forward_some(
+def _step_some(
     tile: Any, step: Any, slopes: Any, offsets: Any, row: Any, width: Any, stride: Any,
     messages: Any, here: Any, there: Any, older: Any, base: Any, order: Any, block: Any, parts: Any,
+    backwards: Any,
 ) -> None:  # fmt: skip
-    """`forward_step` for the states that follow `len(block)` states and their likes."""
+    """`forward_step` for what follows `len(block)` states and their likes, or `backward_step`.
+
+    backwards   one number: from the states that follow to those before; none: the other way
+    """
     symbols = len(order)
     values = branch_metrics.values_in_lanes(tile, step, parts)
     for k in range(len(block)):
-        past = [
-            [unrolled.lanes(messages, here + (older * d + base + k) * WIDTH + at) for at in HALVES]
-            for d in range(symbols)
+        before = [older * d + base + k for d in range(symbols)]
+        after = [(base + k) * symbols + newest for newest in range(symbols)]
+        ends, targets = (after, before) if backwards else (before, after)
+        message = [
+            [unrolled.lanes(messages, here + end * WIDTH + at) for at in HALVES] for end in ends
         ]
-        for newest in range(symbols):
-            s = (base + k) * symbols + newest
+        for place, target in enumerate(targets):
+            branches = [
+                after[other] + stride * place if backwards else target + stride * other
+                for other in range(symbols)
+            ]
             metrics = [
-                branch_metrics.in_lanes(
-                    tile, step, values, slopes, offsets, row, width, s + stride * d
-                )
-                for d in range(symbols)
+                branch_metrics.in_lanes(tile, step, values, slopes, offsets, row, width, branch)
+                for branch in branches
             ]
             for half, at in enumerate(HALVES):
-                value = metrics[0][half] + past[0][half]
-                for d in range(1, symbols):
-                    value = _least(metrics[d][half] + past[d][half], value)
-                unrolled.put_lanes(messages, value, there + s * WIDTH + at)
-
-
-@unrolled.unrolled
-def _backward_some(
-    tile: Any, step: Any, slopes: Any, offsets: Any, row: Any, width: Any, stride: Any,
-    messages: Any, here: Any, there: Any, older: Any, base: Any, order: Any, block: Any, parts: Any,
-) -> None:  # fmt: skip
-    """`backward_step` for `len(block)` states and their likes."""
-    symbols = len(order)
-    values = branch_metrics.values_in_lanes(tile, step, parts)
-    for k in range(len(block)):
-        s = (base + k) * symbols
-        after = [
-            [unrolled.lanes(messages, here + (s + newest) * WIDTH + at) for at in HALVES]
-            for newest in range(symbols)
-        ]
-        for d in range(symbols):
-            metrics = [
-                branch_metrics.in_lanes(
-                    tile, step, values, slopes, offsets, row, width, s + newest + stride * d
-                )
-                for newest in range(symbols)
-            ]
-            for half, at in enumerate(HALVES):
-                value = metrics[0][half] + after[0][half]
-                for newest in range(1, symbols):
-                    value = _least(metrics[newest][half] + after[newest][half], value)
-                unrolled.put_lanes(messages, value, there + (older * d + base + k) * WIDTH + at)
+                value = metrics[0][half] + message[0][half]
+                for other in range(1, symbols):
+                    value = _least(metrics[other][half] + message[other][half], value)
+                unrolled.put_lanes(messages, value, there + target * WIDTH + at)
 
 
 def _least(a: Any, b: Any) -> Any:
@@ -283,6 +252,7 @@ class Scratch(NamedTuple):
     """What `costs_in_lanes` works in: flat, with the axes given here."""
 
     tile: Array  # (steps, parts or n_branches, WIDTH)
+    starts: Array  # (WIDTH,) int64
     forwards: Array  # (steps + 1, n_states, WIDTH)
     backwards: Array  # (2, n_states, WIDTH)
     weights: Array  # (n_states, WIDTH)
@@ -308,25 +278,22 @@ def costs_in_lanes(
     costs       (sequences, keep, order)  written, of steps first ... first + keep - 1
     posterior   (sequences, keep, n_states or 0) float32  written
     """
-    tile, forwards, backwards, weights, least, total, of_step, symbols, states = scratch
+    tile, starts, forwards, backwards, weights, least, total, of_step, symbols, states = scratch
     sequences, keep = costs.shape[0], costs.shape[1]
     n_states, older, width = start.size, start.size // len(order), offsets.size // rows
     size, some = n_states * WIDTH, len(block)
     flat_costs, flat_posterior = costs.reshape(-1), posterior.reshape(-1)
     with_states = posterior.shape[2] > 0
     for at in range(0, sequences, WIDTH):
-        count = min(WIDTH, sequences - at)
-        tiles.fill(values, at * stride_values, stride_values, count, tile)
-        for s in range(n_states):
-            for v in range(WIDTH):
-                forwards[s * WIDTH + v] = start[s]
-                backwards[s * WIDTH + v] = end[s]
+        tiles.fill(values, at, sequences, stride_values, starts, tile, VECTORS)
+        tiles.spread(start, forwards, 0)
+        tiles.spread(end, backwards, 0)
         for i in range(steps):
             row = min(first_row + i, rows - 1)
             for base in range(0, older, some):
-                _forward_some(
+                _step_some(
                     tile, i, slopes, offsets, row, width, stride, forwards, i * size,
-                    (i + 1) * size, older, base, order, block, parts,
+                    (i + 1) * size, older, base, order, block, parts, (),
                 )  # fmt: skip
             if (i + 1) % EVERY == 0:
                 tiles.take_least_off(forwards, (i + 1) * size, n_states, least, block)
@@ -351,17 +318,17 @@ def costs_in_lanes(
                         _shares_of_some(weights, base, total, states, to * size, order, block)
             row, there = min(first_row + i, rows - 1), size - here
             for base in range(0, older, some):
-                _backward_some(
+                _step_some(
                     tile, i, slopes, offsets, row, width, stride, backwards, here, there,
-                    older, base, order, block, parts,
+                    older, base, order, block, parts, (0.0,),
                 )  # fmt: skip
             here = there
             if i % EVERY == 0:
                 tiles.take_least_off(backwards, here, n_states, least, block)
-        n = keep * len(order)
-        tiles.empty_out(symbols, count, flat_costs[at * n : (at + count) * n])
-        n = keep * posterior.shape[2]
-        tiles.empty_out(states, count, flat_posterior[at * n : (at + count) * n])
+        tiles.empty_out(symbols, keep * len(order), at, sequences, starts, flat_costs, VECTORS)
+        tiles.empty_out(
+            states, keep * posterior.shape[2], at, sequences, starts, flat_posterior, VECTORS
+        )
 
 
 @njit(cache=True, nogil=True)
@@ -428,6 +395,7 @@ class MaxLog(SoftRecursion):
         metrics, keep, n_states = self.metrics, costs.shape[1], self.n_states
         scratch = Scratch(
             tile=self._room("tile", steps * metrics.values * WIDTH),
+            starts=self._room("starts", WIDTH, np.int64),
             forwards=self._room("forwards", (steps + 1) * n_states * WIDTH),
             backwards=self._room("backwards", 2 * n_states * WIDTH),
             weights=self._room("weights", n_states * WIDTH),

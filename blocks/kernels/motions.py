@@ -33,9 +33,8 @@ from typing import Any
 
 import numpy as np
 
-from blocks.kernels import small
+from blocks.kernels import lorenz
 from blocks.kernels.caching import njit
-from blocks.kernels.unrolled import unrolled
 
 Array = np.ndarray[Any, Any]
 Sequence = tuple[float, ...]
@@ -293,7 +292,7 @@ def _canonical(dimensions: int, own: Mapping[str, float]) -> Sequence:
     return tuple((turned @ canonical_matrix(dimensions)).ravel())
 
 
-# --- Scalar and chaotic systems -------------------------------------------------------------------
+# --- Scalar systems and a pendulum ----------------------------------------------------------------
 
 
 def sinusoid_advance(state: Array, interval: float, parameters: Array, out: Array) -> None:
@@ -333,154 +332,6 @@ def pendulum_linearise(
     jacobian[0, 1] = interval
     jacobian[1, 0] = interval * slope
     jacobian[1, 1] = 1.0
-
-
-def _lorenz_rate(x: Any, sigma: Any, rho: Any, beta: Any) -> Any:
-    """dx/dt."""
-    return sigma * (x[1] - x[0]), x[0] * (rho - x[2]) - x[1], x[0] * x[1] - beta * x[2]
-
-
-def _lorenz_slope(x: Any, sigma: Any, rho: Any, beta: Any) -> Any:
-    """The Jacobian of dx/dt."""
-    return (-sigma, sigma, 0.0), (rho - x[2], -1.0, -x[0]), (x[1], x[0], -beta)
-
-
-def _along(x: Any, step: Any, slope: Any) -> Any:
-    return tuple(a + step * b for a, b in zip(x, slope, strict=True))
-
-
-@unrolled
-def _lorenz_rk4(x: Any, h: Any, sigma: Any, rho: Any, beta: Any) -> Any:
-    """One Runge-Kutta step of order 4."""
-    k1 = _lorenz_rate(x, sigma, rho, beta)
-    k2 = _lorenz_rate(_along(x, 0.5 * h, k1), sigma, rho, beta)
-    k3 = _lorenz_rate(_along(x, 0.5 * h, k2), sigma, rho, beta)
-    k4 = _lorenz_rate(_along(x, h, k3), sigma, rho, beta)
-    return tuple(
-        a + h / 6.0 * (b + 2.0 * (c + d) + e)
-        for a, b, c, d, e in zip(x, k1, k2, k3, k4, strict=True)
-    )
-
-
-@unrolled
-def _lorenz_rk4_linearised(x: Any, h: Any, sigma: Any, rho: Any, beta: Any) -> Any:
-    """The same step, and its derivative by x: each stage is differentiated by the chain rule."""
-    one = small.identity(3)
-
-    def stage(at: Any, step: Any, before: Any) -> Any:
-        slope = _lorenz_slope(at, sigma, rho, beta)
-        if before is None:
-            return slope
-        inner = tuple(_along(row, step, added) for row, added in zip(one, before, strict=True))
-        return small.multiply(slope, inner)
-
-    k1 = _lorenz_rate(x, sigma, rho, beta)
-    J1 = stage(x, None, None)
-    x2 = _along(x, 0.5 * h, k1)
-    k2 = _lorenz_rate(x2, sigma, rho, beta)
-    J2 = stage(x2, 0.5 * h, J1)
-    x3 = _along(x, 0.5 * h, k2)
-    k3 = _lorenz_rate(x3, sigma, rho, beta)
-    J3 = stage(x3, 0.5 * h, J2)
-    x4 = _along(x, h, k3)
-    k4 = _lorenz_rate(x4, sigma, rho, beta)
-    J4 = stage(x4, h, J3)
-    after = tuple(
-        a + h / 6.0 * (b + 2.0 * (c + d) + e)
-        for a, b, c, d, e in zip(x, k1, k2, k3, k4, strict=True)
-    )
-    jacobian = tuple(
-        tuple(
-            one[i][j] + h / 6.0 * (J1[i][j] + 2.0 * (J2[i][j] + J3[i][j]) + J4[i][j])
-            for j in range(3)
-        )
-        for i in range(3)
-    )
-    return after, jacobian
-
-
-def lorenz_advance(state: Array, interval: float, parameters: Array, out: Array) -> None:
-    """The Lorenz attractor, one Runge-Kutta step of order 4 over the interval."""
-    out[0], out[1], out[2] = _lorenz_rk4(
-        (state[0], state[1], state[2]), interval, parameters[2], parameters[3], parameters[4]
-    )
-
-
-def lorenz_linearise(
-    state: Array, interval: float, parameters: Array, out: Array, jacobian: Array
-) -> None:
-    """The same step, with its Jacobian."""
-    after, slope = _lorenz_rk4_linearised(
-        (state[0], state[1], state[2]), interval, parameters[2], parameters[3], parameters[4]
-    )
-    for i in range(3):
-        out[i] = after[i]
-        for j in range(3):
-            jacobian[i, j] = slope[i][j]
-
-
-def lorenz_taylor_advance(state: Array, interval: float, parameters: Array, out: Array) -> None:
-    """F(x) x with F = I + sum over j <= order of (A(x) dt)^j / j!, A frozen over the interval.
-
-    KalmanNet, Revach et al., IEEE TSP 2022, eq. 18; of the two ways to write dx/dt = A(x) x this
-    is A = [[-s, s, 0], [r - z, -1, 0], [y, 0, -b]], with which its published figures come out.
-    """
-    sigma, rho, beta, order = parameters[2], parameters[3], parameters[4], int(parameters[5])
-    x, y, z = state[0], state[1], state[2]
-    a, b, c = x, y, z
-    out[0], out[1], out[2] = x, y, z
-    for j in range(1, order + 1):
-        step = interval / j
-        a, b, c = (
-            step * sigma * (b - a),
-            step * ((rho - z) * a - b),
-            step * (y * a - beta * c),
-        )
-        out[0] += a
-        out[1] += b
-        out[2] += c
-
-
-def lorenz_taylor_linearise(
-    state: Array, interval: float, parameters: Array, out: Array, jacobian: Array
-) -> None:
-    """The same, with F(x) itself as Jacobian as in the papers, or the true one of F(x) x."""
-    sigma, rho, beta, order = parameters[2], parameters[3], parameters[4], int(parameters[5])
-    is_true = parameters[6] != 0.0
-    x, y, z = state[0], state[1], state[2]
-    a, b, c = x, y, z  # term j of F(x) x
-    J00, J01, J02, J10, J11, J12, J20, J21, J22 = 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0
-    out[0], out[1], out[2] = x, y, z
-    jacobian[:, :] = 0.0
-    for i in range(3):
-        jacobian[i, i] = 1.0
-    for j in range(1, order + 1):
-        step = interval / j
-        extra = a if is_true else 0.0  # of A(x) by y and z, times the term before
-        J00, J01, J02, J10, J11, J12, J20, J21, J22 = (
-            step * sigma * (J10 - J00),
-            step * sigma * (J11 - J01),
-            step * sigma * (J12 - J02),
-            step * ((rho - z) * J00 - J10),
-            step * ((rho - z) * J01 - J11),
-            step * ((rho - z) * J02 - J12 - extra),
-            step * (y * J00 - beta * J20),
-            step * (y * J01 - beta * J21 + extra),
-            step * (y * J02 - beta * J22),
-        )
-        a, b, c = step * sigma * (b - a), step * ((rho - z) * a - b), step * (y * a - beta * c)
-        out[0] += a
-        out[1] += b
-        out[2] += c
-        jacobian[0, 0] += J00
-        jacobian[0, 1] += J01
-        jacobian[0, 2] += J02
-        jacobian[1, 0] += J10
-        jacobian[1, 1] += J11
-        jacobian[1, 2] += J12
-        jacobian[2, 0] += J20
-        jacobian[2, 1] += J21
-        jacobian[2, 2] += J22
 
 
 _CHAOS = {"sigma": 10.0, "rho": 28.0, "beta": 8.0 / 3.0}
@@ -534,14 +385,15 @@ MOTIONS: dict[str, Motion] = {
         doc="the Lorenz attractor, a Runge-Kutta step of order 4 with its true Jacobian; "
         "Q = process_noise I per step",
         size=lambda dimensions: 3,
-        advance=lorenz_advance, linearise=lorenz_linearise, noise=step_noise,
+        advance=lorenz.runge_kutta_advance, linearise=lorenz.runge_kutta_linearise,
+        noise=step_noise,
         parameters=_CHAOS, initial=(1.0,),
     ),
     "lorenz_taylor": Motion(
         doc="the Lorenz attractor as the papers step it: exp(A(x) dt) x to `order` terms with A "
         "frozen; Jacobian that matrix itself, or with true_jacobian = 1 the derivative",
         size=lambda dimensions: 3,
-        advance=lorenz_taylor_advance, linearise=lorenz_taylor_linearise, noise=step_noise,
+        advance=lorenz.taylor_advance, linearise=lorenz.taylor_linearise, noise=step_noise,
         parameters={**_CHAOS, "order": 5.0, "true_jacobian": 0.0}, initial=(1.0,),
     ),
 }  # fmt: skip

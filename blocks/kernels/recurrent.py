@@ -17,7 +17,8 @@ import numpy as np
 from blocks.kernels.activations import sigmoid, tanh
 from blocks.kernels.caching import njit
 from blocks.kernels.dense import padded
-from blocks.kernels.unrolled import LANES, fma, lanes, put_lanes, repeat, unrolled
+from blocks.kernels.traced import LANES
+from blocks.kernels.unrolled import fma, lanes, put_lanes, repeat, unrolled
 
 Array = np.ndarray[Any, Any]
 
@@ -93,20 +94,14 @@ def _products(
     return repeat(count, step, sums)
 
 
-def _cell(
-    gates: int, hidden_targets: tuple[int, ...], finish: Callable[..., None], blocks: int,
-    together: int,
-) -> Any:  # fmt: skip
-    """`blocks` vectors of units of a cell, for `together` rows; `finish` makes the new state.
-
-    A cell has four sums: the inputs add to the first `gates` of them, the old state to
-    `hidden_targets`.
-    """
+def _cell(blocks: int, together: int) -> Any:
+    """`blocks` vectors of units of a cell, for `together` rows."""
 
     def cell(
-        weights: Any, first: Any, n_in: Any, n_hidden: Any, x: Any, row: Any, x0: Any,
+        kind: Any, weights: Any, first: Any, n_in: Any, n_hidden: Any, x: Any, row: Any, x0: Any,
         h: Any, h0: Any, memory: Any, out: Any, out0: Any, unit: Any,
     ) -> None:  # fmt: skip
+        gates, (hidden_targets, finish) = len(kind), _KINDS[len(kind)]
         length = (n_in + n_hidden) * (LANES * gates) + LANES * 4
         firsts = [first + length * block for block in range(blocks)]
         sums: Any = tuple(
@@ -145,12 +140,38 @@ def _finish_lstm(
     put_lanes(out, o * tanh(c), row, at)
 
 
-_gru_two = _cell(3, (0, 1, 3), _finish_gru, 2, 1)
-_gru_one = _cell(3, (0, 1, 3), _finish_gru, 1, 1)
-_gru_rows = _cell(3, (0, 1, 3), _finish_gru, 1, _TOGETHER)
-_lstm_two = _cell(4, (0, 1, 2, 3), _finish_lstm, 2, 1)
-_lstm_one = _cell(4, (0, 1, 2, 3), _finish_lstm, 1, 1)
-_lstm_rows = _cell(4, (0, 1, 2, 3), _finish_lstm, 1, _TOGETHER)
+#: By number of gates: a cell has four sums, of which the inputs add to as many as there are gates
+#: and the old state to these; and what makes the new state of the sums.
+_KINDS: dict[int, tuple[tuple[int, ...], Callable[..., None]]] = {
+    3: ((0, 1, 3), _finish_gru),
+    4: ((0, 1, 2, 3), _finish_lstm),
+}
+_GRU, _LSTM = (0.0,) * 3, (0.0,) * 4  # as long as the number of gates
+
+_two, _one, _rows = _cell(2, 1), _cell(1, 1), _cell(1, _TOGETHER)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _next_state(
+    kind: tuple[float, ...], weights: Array, first: int, n_in: int, n_hidden: int,
+    x: Array, x0: int, h: Array, h0: int, memory: Array, out: Array, out0: int,
+) -> None:  # fmt: skip
+    """Write the next state of a cell of this kind, for each row."""
+    length = LANES * (4 + len(kind) * (n_in + n_hidden))
+    row = 0
+    while row + _TOGETHER <= x.shape[0]:
+        for unit in range(0, n_hidden, LANES):
+            at = first + unit // LANES * length
+            _rows(kind, weights, at, n_in, n_hidden, x, row, x0, h, h0, memory, out, out0, unit)
+        row += _TOGETHER
+    while row < x.shape[0]:
+        for unit in range(0, n_hidden, 2 * LANES):
+            at = first + unit // LANES * length
+            if n_hidden - unit > LANES:
+                _two(kind, weights, at, n_in, n_hidden, x, row, x0, h, h0, memory, out, out0, unit)
+            else:
+                _one(kind, weights, at, n_in, n_hidden, x, row, x0, h, h0, memory, out, out0, unit)
+        row += 1
 
 
 @njit(cache=True, nogil=True)
@@ -168,21 +189,7 @@ def gru_cell(
     h        (rows, width)  old state, padded(n_hidden) columns from h0 on
     out      (rows, width)  written: new state, in columns from out0 on that are none of the others
     """
-    length = LANES * (4 + 3 * (n_in + n_hidden))
-    row = 0
-    while row + _TOGETHER <= x.shape[0]:
-        for unit in range(0, n_hidden, LANES):
-            at = first + unit // LANES * length
-            _gru_rows(weights, at, n_in, n_hidden, x, row, x0, h, h0, h, out, out0, unit)
-        row += _TOGETHER
-    while row < x.shape[0]:
-        for unit in range(0, n_hidden, 2 * LANES):
-            at = first + unit // LANES * length
-            if n_hidden - unit > LANES:
-                _gru_two(weights, at, n_in, n_hidden, x, row, x0, h, h0, h, out, out0, unit)
-            else:
-                _gru_one(weights, at, n_in, n_hidden, x, row, x0, h, h0, h, out, out0, unit)
-        row += 1
+    _next_state(_GRU, weights, first, n_in, n_hidden, x, x0, h, h0, h, out, out0)
 
 
 @njit(cache=True, nogil=True)
@@ -197,21 +204,7 @@ def lstm_cell(
 
     memory   (rows, padded(n_hidden))  c; updated in place
     """
-    length = LANES * (4 + 4 * (n_in + n_hidden))
-    row = 0
-    while row + _TOGETHER <= x.shape[0]:
-        for unit in range(0, n_hidden, LANES):
-            at = first + unit // LANES * length
-            _lstm_rows(weights, at, n_in, n_hidden, x, row, x0, h, h0, memory, out, out0, unit)
-        row += _TOGETHER
-    while row < x.shape[0]:
-        for unit in range(0, n_hidden, 2 * LANES):
-            at = first + unit // LANES * length
-            if n_hidden - unit > LANES:
-                _lstm_two(weights, at, n_in, n_hidden, x, row, x0, h, h0, memory, out, out0, unit)
-            else:
-                _lstm_one(weights, at, n_in, n_hidden, x, row, x0, h, h0, memory, out, out0, unit)
-        row += 1
+    _next_state(_LSTM, weights, first, n_in, n_hidden, x, x0, h, h0, memory, out, out0)
 
 
 @njit(cache=True, nogil=True)

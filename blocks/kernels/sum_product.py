@@ -22,7 +22,7 @@ import numpy as np
 from blocks.kernels import branch_metrics, tiles, unrolled
 from blocks.kernels.caching import njit
 from blocks.kernels.recursion import SoftRecursion
-from blocks.kernels.tiles import HALVES, WIDTH
+from blocks.kernels.tiles import HALVES, VECTORS, WIDTH
 
 Array = np.ndarray[Any, Any]
 
@@ -195,55 +195,37 @@ def _factors_of_some(
 
 
 @unrolled.unrolled
-def _forward_some(
+def _step_some(
     factors: Any, of_step: Any, stride: Any, messages: Any, here: Any, there: Any, older: Any,
-    base: Any, most: Any, order: Any, block: Any,
+    base: Any, most: Any, order: Any, block: Any, backwards: Any,
 ) -> None:  # fmt: skip
-    """`forward_step` for the states that follow `len(block)` states and their likes, unscaled.
+    """`forward_step` for what follows `len(block)` states and their likes, or `backward_step`.
 
-    most   (WIDTH,)  raised to the largest entries
+    Unscaled.
+
+    most        (WIDTH,)  raised to the largest entries
+    backwards   one number: from the states that follow to those before; none: the other way
     """
     symbols = len(order)
     for at in HALVES:
         largest = unrolled.lanes(most, at)
         for k in range(len(block)):
-            past = [
-                unrolled.lanes(messages, here + (older * d + base + k) * WIDTH + at)
-                for d in range(symbols)
-            ]
-            for newest in range(symbols):
-                s = (base + k) * symbols + newest
-                value = unrolled.lanes(factors, of_step + s * WIDTH + at) * past[0]
-                for d in range(1, symbols):
-                    factor = unrolled.lanes(factors, of_step + (s + stride * d) * WIDTH + at)
-                    value = unrolled.fma(factor, past[d], value)
-                unrolled.put_lanes(messages, value, there + s * WIDTH + at)
-                largest = _most(value, largest)
-        unrolled.put_lanes(most, largest, at)
-
-
-@unrolled.unrolled
-def _backward_some(
-    factors: Any, of_step: Any, stride: Any, messages: Any, here: Any, there: Any, older: Any,
-    base: Any, most: Any, order: Any, block: Any,
-) -> None:  # fmt: skip
-    """`backward_step` for `len(block)` states and their likes, unscaled; `most` as above."""
-    symbols = len(order)
-    for at in HALVES:
-        largest = unrolled.lanes(most, at)
-        for k in range(len(block)):
-            s = (base + k) * symbols
-            after = [
-                unrolled.lanes(messages, here + (s + newest) * WIDTH + at)
-                for newest in range(symbols)
-            ]
-            for d in range(symbols):
-                place = of_step + (s + stride * d) * WIDTH + at
-                value = unrolled.lanes(factors, place) * after[0]
-                for newest in range(1, symbols):
-                    factor = unrolled.lanes(factors, place + newest * WIDTH)
-                    value = unrolled.fma(factor, after[newest], value)
-                unrolled.put_lanes(messages, value, there + (older * d + base + k) * WIDTH + at)
+            before = [older * d + base + k for d in range(symbols)]
+            after = [(base + k) * symbols + newest for newest in range(symbols)]
+            ends, targets = (after, before) if backwards else (before, after)
+            message = [unrolled.lanes(messages, here + end * WIDTH + at) for end in ends]
+            for place, target in enumerate(targets):
+                branches = [
+                    after[other] + stride * place if backwards else target + stride * other
+                    for other in range(symbols)
+                ]
+                of_branches = [
+                    unrolled.lanes(factors, of_step + branch * WIDTH + at) for branch in branches
+                ]
+                value = of_branches[0] * message[0]
+                for factor, entry in zip(of_branches[1:], message[1:], strict=True):
+                    value = unrolled.fma(factor, entry, value)
+                unrolled.put_lanes(messages, value, there + target * WIDTH + at)
                 largest = _most(value, largest)
         unrolled.put_lanes(most, largest, at)
 
@@ -312,6 +294,7 @@ class Scratch(NamedTuple):
     """What `posteriors_in_lanes` works in: flat, with the axes given here."""
 
     tile: Array  # (steps, parts or n_branches, WIDTH)
+    starts: Array  # (WIDTH,) int64
     metrics: Array  # (n_branches, WIDTH)
     factors: Array  # (steps, n_branches, WIDTH)
     forwards: Array  # (steps + 1, n_states, WIDTH)
@@ -337,19 +320,16 @@ def posteriors_in_lanes(
     marginal    (sequences, keep, order)  written, of steps first ... first + keep - 1
     posterior   (sequences, keep, n_states or 0) float32  written
     """
-    tile, metrics, factors, forwards, backwards, row, marginals, symbols, states = scratch
+    tile, starts, metrics, factors, forwards, backwards, row, marginals, symbols, states = scratch
     sequences, keep = marginal.shape[0], marginal.shape[1]
     n_states, older, width = start.size, start.size // len(order), offsets.size // rows
     size, some = n_states * WIDTH, len(block)
     flat_marginal, flat_posterior = marginal.reshape(-1), posterior.reshape(-1)
     with_states = posterior.shape[2] > 0
     for at in range(0, sequences, WIDTH):
-        count = min(WIDTH, sequences - at)
-        tiles.fill(values, at * stride_values, stride_values, count, tile)
-        for s in range(n_states):
-            for v in range(WIDTH):
-                forwards[s * WIDTH + v] = start[s]
-                backwards[s * WIDTH + v] = end[s]
+        tiles.fill(values, at, sequences, stride_values, starts, tile, VECTORS)
+        tiles.spread(start, forwards, 0)
+        tiles.spread(end, backwards, 0)
         for i in range(steps):
             branch_metrics.write_all(
                 tile, i, slopes, offsets, min(first_row + i, rows - 1), width, metrics, order,
@@ -362,9 +342,10 @@ def posteriors_in_lanes(
             row[:] = 0.0
             here, there = i * size, (i + 1) * size
             for base in range(0, older, some):
-                _forward_some(
-                    factors, of_step, stride, forwards, here, there, older, base, row, order, block
-                )
+                _step_some(
+                    factors, of_step, stride, forwards, here, there, older, base, row, order,
+                    block, (),
+                )  # fmt: skip
             for s in range(0, size, some * len(order) * WIDTH):
                 _scale_some(forwards, there + s, row, floor, order, block)
         here = 0
@@ -386,16 +367,17 @@ def posteriors_in_lanes(
             row[:] = 0.0
             there, of_step = size - here, i * width * WIDTH
             for base in range(0, older, some):
-                _backward_some(
-                    factors, of_step, stride, backwards, here, there, older, base, row, order, block
-                )
+                _step_some(
+                    factors, of_step, stride, backwards, here, there, older, base, row, order,
+                    block, (0.0,),
+                )  # fmt: skip
             for s in range(0, size, some * len(order) * WIDTH):
                 _scale_some(backwards, there + s, row, floor, order, block)
             here = there
-        n = keep * len(order)
-        tiles.empty_out(symbols, count, flat_marginal[at * n : (at + count) * n])
-        n = keep * posterior.shape[2]
-        tiles.empty_out(states, count, flat_posterior[at * n : (at + count) * n])
+        tiles.empty_out(symbols, keep * len(order), at, sequences, starts, flat_marginal, VECTORS)
+        tiles.empty_out(
+            states, keep * posterior.shape[2], at, sequences, starts, flat_posterior, VECTORS
+        )
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -468,6 +450,7 @@ class SumProduct(SoftRecursion):
         metrics, keep, n_states = self.metrics, marginal.shape[1], self.n_states
         scratch = Scratch(
             tile=self._room("tile", steps * metrics.values * WIDTH),
+            starts=self._room("starts", WIDTH, np.int64),
             metrics=self._room("metrics", metrics.width * WIDTH),
             factors=self._room("factors", steps * metrics.width * WIDTH),
             forwards=self._room("forwards", (steps + 1) * n_states * WIDTH),

@@ -17,8 +17,8 @@ import numpy as np
 from blocks.kernels.activations import LINEAR, RELU
 from blocks.kernels.caching import njit
 from blocks.kernels.dense import Network, aligned, padded
+from blocks.kernels.traced import LANES
 from blocks.kernels.unrolled import (
-    LANES,
     floor,
     fma,
     index,

@@ -1,8 +1,8 @@
 """Sequences side by side, in tiles: the lanes of a vector are independent sequences.
 
-A tile holds WIDTH sequences of some numbers per step as one flat array: number n of the sequence in
-lane v stands at place n WIDTH + v. Being flat, with a width known while compiling, lets a kernel
-reach any row of a tile at a constant offset (kernels/unrolled.py).
+A tile holds W sequences of some numbers per step as one flat array: number n of the sequence in
+lane v stands at place n W + v. Being flat, with a width known while compiling, lets a kernel reach
+any row of a tile at a constant offset (kernels/unrolled.py). W is WIDTH, but for codes.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import numpy as np
 
 from blocks.kernels import unrolled
 from blocks.kernels.caching import njit
-from blocks.kernels.unrolled import LANES
+from blocks.kernels.traced import LANES
 
 Array = np.ndarray[Any, Any]
 
 #: Sequences in a tile: two vectors, so that what is the same for all of them is loaded once.
 WIDTH = 2 * LANES
 HALVES = (0, LANES)  # where the two vectors of a row begin
+VECTORS = (0.0,) * len(HALVES)  # as many as they are, for `fill` and `empty_out`
 
 
 def empty(count: int, dtype: Any) -> Array:
@@ -31,71 +32,79 @@ def empty(count: int, dtype: Any) -> Array:
 
 
 @unrolled.unrolled
-def _rows_to_columns(flat: Any, starts: tuple[Any, ...], n: Any, tile: Any, place: Any) -> None:
-    rows = tuple(unrolled.lanes(flat, start + n) for start in starts)
+def _to_columns(flat: Any, starts: Any, first: Any, n: Any, tile: Any, vectors: Any) -> None:
+    lanes = unrolled.lanes_of(tile)
+    rows = tuple(
+        unrolled.lanes(flat, unrolled.index_at(starts, first + v) + n, count=lanes)
+        for v in range(lanes)
+    )
     for k, column in enumerate(unrolled.transposed(rows)):
-        unrolled.put_lanes(tile, column, place + k * WIDTH)
+        unrolled.put_lanes(tile, column, (n + k) * (lanes * len(vectors)) + first)
 
 
 @unrolled.unrolled
-def _columns_to_rows(tile: Any, place: Any, flat: Any, starts: tuple[Any, ...], n: Any) -> None:
-    columns = tuple(unrolled.lanes(tile, place + k * WIDTH) for k in range(LANES))
-    for start, row in zip(starts, unrolled.transposed(columns), strict=True):
-        unrolled.put_lanes(flat, row, start + n)
+def _to_rows(tile: Any, starts: Any, first: Any, n: Any, flat: Any, vectors: Any) -> None:
+    lanes = unrolled.lanes_of(tile)
+    columns = tuple(
+        unrolled.lanes(tile, (n + k) * (lanes * len(vectors)) + first) for k in range(lanes)
+    )
+    for v, row in enumerate(unrolled.transposed(columns)):
+        unrolled.put_lanes(flat, row, unrolled.index_at(starts, first + v) + n)
 
 
 @njit(cache=True, nogil=True)
-def fill(flat: Array, first: int, stride: int, count: int, tile: Array) -> None:
-    """Put `count` sequences into a tile, number n of sequence v from place first + v stride + n.
+def fill(
+    flat: Array, at: int, sequences: int, stride: int, starts: Array, tile: Array,
+    vectors: tuple[float, ...],
+) -> None:  # fmt: skip
+    """Put sequences at, at + 1 ... into the lanes of a tile; sequence k begins at place k stride.
 
-    flat   (...,)
-    tile   (size WIDTH,)  written; lanes from `count` on, which are idle, get the last sequence
+    flat     (...,)
+    starts   (W,) int64  scratch
+    tile     (size, W)   written; lanes beyond the last sequence, which are idle, get that one
+    vectors  as long as the number of vectors in a row
     """
-    size = tile.size // WIDTH
-    whole = size - size % LANES
-    for half in range(0, WIDTH, LANES):
-        last = count - 1
-        a, b, c, d = half, half + 1, half + 2, half + 3
-        e, f, g, h = half + 4, half + 5, half + 6, half + 7
-        starts = (
-            first + min(a, last) * stride, first + min(b, last) * stride,
-            first + min(c, last) * stride, first + min(d, last) * stride,
-            first + min(e, last) * stride, first + min(f, last) * stride,
-            first + min(g, last) * stride, first + min(h, last) * stride,
-        )  # fmt: skip
-        for n in range(0, whole, LANES):
-            _rows_to_columns(flat, starts, n, tile, n * WIDTH + half)
-    for v in range(WIDTH):
-        start = first + min(v, count - 1) * stride
-        for n in range(whole, size):
-            tile[n * WIDTH + v] = flat[start + n]
+    for v in range(starts.size):
+        starts[v] = min(at + v, sequences - 1) * stride
+    size, lanes = tile.size // starts.size, starts.size // len(vectors)
+    if size < lanes:
+        for n in range(size):
+            for v in range(starts.size):
+                tile[n * starts.size + v] = flat[starts[v] + n]
+        return
+    for first in range(0, starts.size, lanes):
+        for n in range(0, size, lanes):  # the last square overlaps the one before
+            _to_columns(flat, starts, first, min(n, size - lanes), tile, vectors)
 
 
 @njit(cache=True, nogil=True)
-def empty_out(tile: Array, count: int, out: Array) -> None:
-    """Copy the first `count` sequences of a tile, one after the other.
+def empty_out(
+    tile: Array, size: int, at: int, sequences: int, starts: Array, flat: Array,
+    vectors: tuple[float, ...],
+) -> None:  # fmt: skip
+    """Copy the first `size` rows of a tile to sequences at, at + 1 ..., which lie end to end.
 
-    tile   (size WIDTH,)
-    out    (count size,)  written
+    flat   (sequences size,)  written; the other arrays as in `fill`, with the same in idle lanes
     """
-    size = tile.size // WIDTH
-    whole = size - size % LANES
-    for half in range(0, WIDTH, LANES):
-        if half + LANES <= count:
-            at = half * size
-            starts = (
-                at, at + size, at + 2 * size, at + 3 * size,
-                at + 4 * size, at + 5 * size, at + 6 * size, at + 7 * size,
-            )  # fmt: skip
-            for n in range(0, whole, LANES):
-                _columns_to_rows(tile, n * WIDTH + half, out, starts, n)
-        else:
-            for v in range(half, count):
-                for n in range(whole):
-                    out[v * size + n] = tile[n * WIDTH + v]
-    for v in range(count):
-        for n in range(whole, size):
-            out[v * size + n] = tile[n * WIDTH + v]
+    for v in range(starts.size):
+        starts[v] = min(at + v, sequences - 1) * size
+    lanes = starts.size // len(vectors)
+    if size < lanes:
+        for n in range(size):
+            for v in range(starts.size):
+                flat[starts[v] + n] = tile[n * starts.size + v]
+        return
+    for first in range(0, starts.size, lanes):
+        for n in range(0, size, lanes):
+            _to_rows(tile, starts, first, min(n, size - lanes), flat, vectors)
+
+
+@njit(cache=True, nogil=True)
+def spread(numbers: Array, tile: Array, place: int) -> None:
+    """Write each number (n,) to all lanes of a row of its own, from a place on."""
+    for n in range(numbers.size):
+        for v in range(WIDTH):
+            tile[place + n * WIDTH + v] = numbers[n]
 
 
 # --- Arithmetic on rows -----------------------------------------------------------------------
@@ -140,3 +149,20 @@ def take_least_off(rows: Array, place: int, n: int, least: Array, some: tuple[fl
     least_of(rows, place, n, least, some)
     for k in range(0, n, len(some)):
         _take_off(rows, place + k * WIDTH, least, some)
+
+
+@njit(cache=True, nogil=True)
+def best_rows(rows: Array, place: int, n: int, least: Array, best: Array) -> None:
+    """Write which of n rows, from a place on, has the least number of each lane; the first of them.
+
+    least   (>= W,)  scratch
+    best    (W,)     written
+    """
+    lanes = best.size
+    least[:lanes] = rows[place : place + lanes]
+    best[:] = 0
+    for s in range(1, n):
+        for v in range(lanes):
+            if rows[place + s * lanes + v] < least[v]:
+                least[v] = rows[place + s * lanes + v]
+                best[v] = s

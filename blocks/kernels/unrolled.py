@@ -26,357 +26,41 @@ from __future__ import annotations
 
 import inspect
 import math
-import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils as untyped_cgutils
 from numba.core import config as untyped_config
 from numba.extending import intrinsic
-from numba.np import arrayobj
 
-cgutils: Any = untyped_cgutils
+from blocks.kernels.traced import (
+    LANES,
+    Index,
+    Traced,
+    TracedArray,
+    Truth,
+    lanes_in,
+    shuffled,
+    transposed_values,
+)
+
 config: Any = untyped_config
-make_array: Any = arrayobj.make_array
 types: Any = numba.types
-
-#: Problems that one vector holds: a cache line of float64, two AVX2 or one AVX-512 register.
-LANES = 8
-_NARROW = {8: 32, 16: 16}  # bits of a number -> lanes, where one AVX2 register holds more
-
-# Multiplications and additions may fuse; nothing else is relaxed, so NaN keeps its meaning.
-_FLAGS = ("contract",)
-
-
-class Traced:
-    """A number that compiled code will have.
-
-    type     float64 or float32, or an integer type: of decisions, or of metrics in few bits
-    lanes    0 for a scalar, else the length of the vector
-    builder  writes machine operations; None where only the types are wanted
-    """
-
-    __slots__ = ("builder", "lanes", "type", "value")
-
-    def __init__(self, type_: Any, lanes: int, builder: Any = None, value: Any = None) -> None:
-        self.type, self.lanes, self.builder, self.value = type_, lanes, builder, value
-
-    def _ir_type(self, lanes: int) -> Any:
-        if isinstance(self.type, types.Integer):
-            scalar = ir.IntType(self.type.bitwidth)
-        else:
-            scalar = ir.DoubleType() if self.type.bitwidth == 64 else ir.FloatType()
-        return ir.VectorType(scalar, lanes) if lanes else scalar
-
-    def _as(self, other: Any, lanes: int) -> Any:
-        """The machine value of a number, of this type, spread over the lanes of a vector."""
-        if not isinstance(other, Traced):
-            value = other if isinstance(self.type, types.Integer) else float(other)
-            return ir.Constant(self._ir_type(lanes), [value] * lanes if lanes else value)
-        value = other.value
-        whole = isinstance(self.type, types.Integer)
-        if whole != isinstance(other.type, types.Integer):
-            raise TypeError(f"{other.type} where {self.type} is due; nothing converts them")
-        if other.type.bitwidth != self.type.bitwidth:
-            wider = self.type.bitwidth > other.type.bitwidth
-            longer = "sext" if whole and other.type.signed else "zext"
-            name = (longer if wider else "trunc") if whole else ("fpext" if wider else "fptrunc")
-            value = getattr(self.builder, name)(value, self._ir_type(other.lanes))
-        if other.lanes == lanes:
-            return value
-        vector = ir.Constant(self._ir_type(lanes), ir.Undefined)
-        zero = ir.Constant(ir.IntType(32), 0)
-        vector = self.builder.insert_element(vector, value, zero)
-        first = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
-        return self.builder.shuffle_vector(vector, vector, first)
-
-    def _new(self, lanes: int, value: Any = None) -> Traced:
-        return Traced(self.type, lanes, self.builder, value)
-
-    def _binary(self, name: str, left: Any, right: Any) -> Traced:
-        numbers = [v for v in (left, right) if isinstance(v, Traced)]
-        lanes = max(v.lanes for v in numbers)
-        wider = max(numbers, key=lambda v: v.type.bitwidth)
-        if self.builder is None:
-            return wider._new(lanes)
-        values = wider._as(left, lanes), wider._as(right, lanes)
-        if isinstance(wider.type, types.Integer):
-            return wider._new(lanes, getattr(self.builder, name.removeprefix("f"))(*values))
-        return wider._new(lanes, getattr(self.builder, name)(*values, flags=_FLAGS))
-
-    def __add__(self, other: Any) -> Any:
-        return self if _is(other, 0.0) else self._binary("fadd", self, other)
-
-    __radd__ = __add__
-
-    def __sub__(self, other: Any) -> Any:
-        return self if _is(other, 0.0) else self._binary("fsub", self, other)
-
-    def __rsub__(self, other: Any) -> Any:
-        return -self if _is(other, 0.0) else self._binary("fsub", other, self)
-
-    def __mul__(self, other: Any) -> Any:
-        if _is(other, 0.0):
-            return 0.0
-        if _is(other, 1.0):
-            return self
-        return -self if _is(other, -1.0) else self._binary("fmul", self, other)
-
-    __rmul__ = __mul__
-
-    def __truediv__(self, other: Any) -> Any:
-        return self if _is(other, 1.0) else self._binary("fdiv", self, other)
-
-    def __rtruediv__(self, other: Any) -> Any:
-        return 0.0 if _is(other, 0.0) else self._binary("fdiv", other, self)
-
-    def __neg__(self) -> Any:
-        if self.builder is None:
-            return self._new(self.lanes)
-        whole = isinstance(self.type, types.Integer)
-        return self._new(self.lanes, (self.builder.neg if whole else self.builder.fneg)(self.value))
-
-    def __gt__(self, other: Any) -> Any:
-        return self._compare(">", other)
-
-    def __lt__(self, other: Any) -> Any:
-        return self._compare("<", other)
-
-    def __le__(self, other: Any) -> Any:
-        return self._compare("<=", other)
-
-    def _bitwise(self, name: str, other: Any) -> Any:
-        if not isinstance(self.type, types.Integer):
-            raise TypeError(f"{self.type} has no bits to work on")
-        if self.builder is None:
-            return self._new(self.lanes)
-        return self._new(
-            self.lanes, getattr(self.builder, name)(self.value, self._as(other, self.lanes))
-        )
-
-    def __or__(self, other: Any) -> Any:
-        return self._bitwise("or_", other)
-
-    def __and__(self, other: Any) -> Any:
-        return self._bitwise("and_", other)
-
-    def __lshift__(self, other: Any) -> Any:
-        return self._bitwise("shl", other)
-
-    def __rshift__(self, other: Any) -> Any:
-        """Bits move down, zeros follow."""
-        return self._bitwise("lshr", other)
-
-    def _intrinsic(self, name: str, *others: Any) -> Traced:
-        """What the LLVM intrinsic of this name makes of this number and others."""
-        numbers = (self, *others)
-        lanes = max(v.lanes for v in numbers if isinstance(v, Traced))
-        if self.builder is None:
-            return self._new(lanes)
-        kind = self._ir_type(lanes)
-        suffix = f"v{lanes}" if lanes else ""
-        function = cgutils.get_or_insert_function(
-            self.builder.module,
-            ir.FunctionType(kind, [kind] * len(numbers)),
-            f"llvm.{name}.{suffix}f{self.type.bitwidth}",
-        )
-        values = [self._as(v, lanes) for v in numbers]
-        return self._new(lanes, self.builder.call(function, values))
-
-    def _compare(self, which: str, other: Any) -> Any:
-        """A truth value for `where`: false where a side is NaN, but for "uno"."""
-        lanes = max(self.lanes, other.lanes if isinstance(other, Traced) else 0)
-        found = _Truth(self._new(lanes), None)
-        if self.builder is not None:
-            left, right = self._as(self, lanes), self._as(other, lanes)
-            if isinstance(self.type, types.Integer):
-                sign = "signed" if self.type.signed else "unsigned"
-                found.value = getattr(self.builder, f"icmp_{sign}")(which, left, right)
-            elif which == "uno":
-                found.value = self.builder.fcmp_unordered("uno", left, right)
-            else:
-                found.value = self.builder.fcmp_ordered(which, left, right)
-        return found
-
-
-class _Truth:
-    """The result of a comparison that compiled code will make, of numbers like `number`."""
-
-    __slots__ = ("number", "value")
-
-    def __init__(self, number: Traced, value: Any) -> None:
-        self.number, self.value = number, value
-
-
-class _TracedArray:
-    """An array that compiled code will have."""
-
-    def __init__(self, type_: Any, context: Any = None, builder: Any = None, value: Any = None):
-        self.type, self.context, self.builder, self.value = type_, context, builder, value
-
-    def _pointer(self, index: Any) -> Any:
-        index = index if isinstance(index, tuple) else (index,)
-        if any(isinstance(i, int) and i < 0 for i in index):
-            raise IndexError(f"{index} counts from the end, which unrolled code does not")
-        places = [_whole(i) for i in index]
-        array = make_array(self.type)(self.context, self.builder, self.value)
-        return cgutils.get_item_pointer(
-            self.context, self.builder, self.type, array, places, wraparound=False,
-            boundscheck=self.context.enable_boundscheck,
-        )  # fmt: skip
-
-    def __getitem__(self, index: Any) -> Traced:
-        if self.builder is None:
-            return Traced(self.type.dtype, 0)
-        value = self.builder.load(self._pointer(index))
-        return Traced(self.type.dtype, 0, self.builder, value)
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        self._check(is_written=True)
-        if self.builder is not None:
-            number = Traced(self.type.dtype, 0, self.builder)
-            self.builder.store(number._as(value, 0), self._pointer(index))
-
-    def _check(self, *, is_written: bool = False, is_vector: bool = False) -> None:
-        if is_written and not self.type.mutable:
-            raise TypeError(f"{self.type} is read-only")
-        if is_vector and self.type.layout != "C":
-            raise TypeError(f"{self.type}: vectors are of numbers that lie side by side")
-
-    def _lanes_pointer(self, index: tuple[Any, ...], number: Traced) -> tuple[Any, int]:
-        index = index if len(index) == self.type.ndim else (*index, 0)
-        if self.context.enable_boundscheck:  # of the last lane too
-            last = _Index(self.builder, _whole(index[-1])) + (number.lanes - 1)
-            self._pointer((*index[:-1], last))
-        pointer = self.builder.bitcast(
-            self._pointer(index), number._ir_type(number.lanes).as_pointer()
-        )
-        return pointer, self.type.dtype.bitwidth // 8
-
-    def lanes(self, index: tuple[Any, ...], count: int = 0) -> Traced:
-        """A vector of numbers from this place on, as many as one holds or `count`."""
-        self._check(is_vector=True)
-        number = Traced(self.type.dtype, count or lanes_of(self), self.builder)
-        if self.builder is None:
-            return number
-        pointer, align = self._lanes_pointer(index, number)
-        return number._new(number.lanes, self.builder.load(pointer, align=align))
-
-    def put_lanes(self, value: Any, index: tuple[Any, ...]) -> None:
-        """Store the numbers of a vector, or one number in all lanes of one, from this place on."""
-        self._check(is_written=True, is_vector=True)
-        if self.builder is not None:
-            lanes = value.lanes if isinstance(value, Traced) else 0
-            number = Traced(self.type.dtype, lanes or lanes_of(self), self.builder)
-            pointer, align = self._lanes_pointer(index, number)
-            self.builder.store(number._as(value, number.lanes), pointer, align=align)
-
-    def _row_pointer(self, lane: int, first: Any, index: tuple[Any, ...]) -> Any:
-        row = ir.Constant(first.value.type, lane)
-        return self._pointer((self.builder.add(first.value, row), *index))
-
-    def rows(self, count: int, first: Any, *index: Any) -> tuple[Traced, ...]:
-        number = Traced(self.type.dtype, LANES, self.builder)
-        if self.builder is None:
-            return (number,) * count
-        vectors = []
-        for k in range(count):
-            vector = ir.Constant(number._ir_type(LANES), ir.Undefined)
-            for lane in range(LANES):
-                item = self.builder.load(self._row_pointer(lane, first, (*index, k)))
-                vector = self.builder.insert_element(vector, item, ir.IntType(32)(lane))
-            vectors.append(number._new(LANES, vector))
-        return tuple(vectors)
-
-    def put_rows(self, values: tuple[Any, ...], first: Any, *index: Any) -> None:
-        self._check(is_written=True, is_vector=True)
-        if self.builder is None:
-            return
-        number = Traced(self.type.dtype, LANES, self.builder)
-        align = self.type.dtype.bitwidth // 8
-        for k in range(0, len(values), LANES):  # a square of LANES x LANES at a time
-            part = [number._as(value, LANES) for value in values[k : k + LANES]]
-            missing = [ir.Constant(number._ir_type(LANES), ir.Undefined)] * (LANES - len(part))
-            kind = number._ir_type(len(part)).as_pointer()
-            for lane, row in enumerate(_transposed(self.builder, part + missing)):
-                if missing:
-                    row = _shuffled(self.builder, row, row, range(len(part)))
-                if self.context.enable_boundscheck:
-                    self._row_pointer(lane, first, (*index, k + len(part) - 1))
-                pointer = self._row_pointer(lane, first, (*index, k))
-                self.builder.store(row, self.builder.bitcast(pointer, kind), align=align)
-
-
-def _shuffled(builder: Any, a: Any, b: Any, places: Any) -> Any:
-    """The items of two vectors, one after the other, that stand in these places."""
-    mask = ir.Constant(ir.VectorType(ir.IntType(32), len(places)), list(places))
-    return builder.shuffle_vector(a, b, mask)
-
-
-def _transposed(builder: Any, vectors: list[Any]) -> list[Any]:
-    """As many vectors as each has lanes, a power of 2, turned so that rows become columns.
-
-    Blocks off the diagonal change places: halves first, then quarters, down to single items.
-    """
-    size = len(vectors)
-    half = size // 2
-    while half:
-        for i in range(size):
-            if not i & half:
-                a, b = vectors[i], vectors[i + half]
-                lows = [lane + (size - half if lane & half else 0) for lane in range(size)]
-                highs = [lane + (size if lane & half else half) for lane in range(size)]
-                vectors[i] = _shuffled(builder, a, b, lows)
-                vectors[i + half] = _shuffled(builder, a, b, highs)
-        half //= 2
-    return vectors
-
-
-class _Index:
-    """An integer that compiled code will have, for use as an index; products and sums are, too."""
-
-    __slots__ = ("builder", "value")
-
-    def __init__(self, builder: Any = None, value: Any = None) -> None:
-        self.builder, self.value = builder, value
-
-    def _with(self, name: str, other: Any) -> _Index:
-        if self.builder is None:
-            return self
-        value = getattr(self.builder, name)(self.value, _whole(other), flags=("nsw",))
-        return _Index(self.builder, value)
-
-    def __add__(self, other: Any) -> _Index:
-        return self._with("add", other)
-
-    def __mul__(self, other: Any) -> _Index:
-        return self._with("mul", other)
-
-    __radd__ = __add__
-    __rmul__ = __mul__
-
-
-def _whole(number: Any) -> Any:
-    """The machine value of an index."""
-    if isinstance(number, int):
-        return ir.Constant(ir.IntType(64), number)
-    return number.value if isinstance(number, _Index) else number
 
 
 def sqrt(value: Any) -> Any:
     """Square root; NaN of what is below 0."""
     if isinstance(value, Traced):
-        return value._intrinsic("sqrt")
+        return value.intrinsic("sqrt")
     with np.errstate(invalid="ignore"):
         return np.sqrt(value)
 
 
 def fma(a: Any, b: Any, c: Any) -> Any:
     """Sum of a b and c, rounded once on machines that have an instruction for it."""
-    return a._intrinsic("fmuladd", b, c) if isinstance(a, Traced) else a * b + c
+    return a.intrinsic("fmuladd", b, c) if isinstance(a, Traced) else a * b + c
 
 
 class _Exp(NamedTuple):
@@ -429,17 +113,17 @@ def exp(value: Any) -> Any:
 
     exponent = builder.add(builder.bitcast(shifted.value, whole), constant(kind.bias))
     power = builder.bitcast(
-        builder.shl(exponent, constant(kind.mantissa)), value._ir_type(value.lanes)
+        builder.shl(exponent, constant(kind.mantissa)), value.ir_type(value.lanes)
     )
-    return series * value._new(value.lanes, power)
+    return series * value.like(value.lanes, power)
 
 
 def where(condition: Any, yes: Any, no: Any) -> Any:
     """`yes` where the condition holds, else `no`: numbers, or conditions themselves."""
-    if not isinstance(condition, _Truth):
+    if not isinstance(condition, Truth):
         return np.where(condition, yes, no)[()]
-    if isinstance(yes, _Truth):
-        chosen = _Truth(yes.number, None)
+    if isinstance(yes, Truth):
+        chosen = Truth(yes.number, None)
         if yes.number.builder is not None:
             chosen.value = yes.number.builder.select(condition.value, yes.value, no.value)
         return chosen
@@ -447,10 +131,10 @@ def where(condition: Any, yes: Any, no: Any) -> Any:
     number = max(numbers, key=lambda v: v.type.bitwidth)
     lanes = max(v.lanes for v in (*numbers, condition.number))
     if number.builder is None:
-        return number._new(lanes)
-    return number._new(
+        return number.like(lanes)
+    return number.like(
         lanes,
-        number.builder.select(condition.value, number._as(yes, lanes), number._as(no, lanes)),
+        number.builder.select(condition.value, number.spread(yes, lanes), number.spread(no, lanes)),
     )
 
 
@@ -462,7 +146,7 @@ def shift_in(bits: Any, condition: Any) -> Any:
     Each result hangs on the one before: LLVM cannot put off comparisons until all are due, which
     would keep both sides of all of them waiting in memory.
     """
-    if not isinstance(condition, _Truth):
+    if not isinstance(condition, Truth):
         # Without a compiler nothing tells what was compared: the bits of before, or else 32.
         return np.where(condition, np.int32(1), np.int32(0)) + (0 if bits is None else bits << 1)
     number = condition.number
@@ -470,11 +154,11 @@ def shift_in(bits: Any, condition: Any) -> Any:
     whole = Traced(kind, number.lanes, number.builder)
     if number.builder is None:
         return whole
-    mask = number.builder.sext(condition.value, whole._ir_type(number.lanes))
-    start = whole._as(0, number.lanes)
+    mask = number.builder.sext(condition.value, whole.ir_type(number.lanes))
+    start = whole.spread(0, number.lanes)
     if bits is not None:
         start = number.builder.add(bits.value, bits.value)
-    return whole._new(number.lanes, number.builder.sub(start, mask))
+    return whole.like(number.lanes, number.builder.sub(start, mask))
 
 
 def scaled(value: Any, factor: Any) -> Any:
@@ -497,16 +181,16 @@ def scaled(value: Any, factor: Any) -> Any:
     # Written such that one instruction multiplies 16 bits by 16 and keeps the upper 16.
     times = Traced(types.int16, 0, builder, builder.trunc(factor.value, ir.IntType(16)))
     high = builder.shl(builder.sext(value.value, integers(16)), constant(16, 8))
-    sides = high, times._as(times, lanes)
+    sides = high, times.spread(times, lanes)
     product = builder.mul(*(builder.sext(side, integers(32)) for side in sides))
     upper = builder.trunc(builder.ashr(product, constant(32, 16)), integers(16))
     nearest = builder.ashr(builder.add(upper, constant(16, 64)), constant(16, 7))
-    return value._new(lanes, builder.trunc(nearest, integers(8)))
+    return value.like(lanes, builder.trunc(nearest, integers(8)))
 
 
 def is_nan(value: Any) -> Any:
     """Whether a number is not one, for `where`."""
-    return value._compare("uno", value) if isinstance(value, Traced) else np.isnan(value)
+    return value.compare("uno", value) if isinstance(value, Traced) else np.isnan(value)
 
 
 def lanes(array: Any, *index: Any, count: int = 0) -> Any:
@@ -515,7 +199,7 @@ def lanes(array: Any, *index: Any, count: int = 0) -> Any:
     count   how many; lanes_of(array) if not given. Others are for numbers on their way to or from
             arrays of another width
     """
-    if isinstance(array, _TracedArray):
+    if isinstance(array, TracedArray):
         return array.lanes(index, count)
     return _run(array, index, count or lanes_of(array)).copy()
 
@@ -525,7 +209,7 @@ def put_lanes(array: Any, value: Any, *index: Any) -> None:
 
     One number goes to as many places as `lanes` would take.
     """
-    if isinstance(array, _TracedArray):
+    if isinstance(array, TracedArray):
         array.put_lanes(value, index)
     else:
         _run(array, index, np.size(value) if np.ndim(value) else lanes_of(array))[:] = value
@@ -533,18 +217,18 @@ def put_lanes(array: Any, value: Any, *index: Any) -> None:
 
 def lanes_of(array: Any) -> int:
     """How many items of an array `lanes` takes: 32 of 8 bits, 16 of 16 bits, else LANES."""
-    if isinstance(array, _TracedArray):
-        return _NARROW.get(array.type.dtype.bitwidth, LANES)
-    return _NARROW.get(8 * array.dtype.itemsize, LANES)
+    if isinstance(array, TracedArray):
+        return lanes_in(array.type.dtype.bitwidth)
+    return lanes_in(8 * array.dtype.itemsize)
 
 
 def index_at(array: Any, place: Any) -> Any:
     """An item of a flat array of int64, as an index."""
-    if not isinstance(array, _TracedArray):
+    if not isinstance(array, TracedArray):
         return int(array[place])
     if array.builder is None:
-        return _Index()
-    return _Index(array.builder, array.builder.load(array._pointer(place)))
+        return Index()
+    return Index(array.builder, array.builder.load(array.pointer(place)))
 
 
 def shuffle(a: Any, b: Any, picks: tuple[int, ...]) -> Any:
@@ -552,8 +236,8 @@ def shuffle(a: Any, b: Any, picks: tuple[int, ...]) -> Any:
     if not isinstance(a, Traced):
         return np.concatenate((a, b))[list(picks)]
     if a.builder is None:
-        return a._new(len(picks))
-    return a._new(len(picks), _shuffled(a.builder, a.value, b.value, picks))
+        return a.like(len(picks))
+    return a.like(len(picks), shuffled(a.builder, a.value, b.value, picks))
 
 
 def fold(vector: Any, operation: Callable[[Any, Any], Any]) -> Any:
@@ -571,14 +255,14 @@ def item(vector: Any, i: int) -> Any:
     if not isinstance(vector, Traced):
         return vector[i]
     if vector.builder is None:
-        return vector._new(0)
+        return vector.like(0)
     place = ir.Constant(ir.IntType(32), i)
-    return vector._new(0, vector.builder.extract_element(vector.value, place))
+    return vector.like(0, vector.builder.extract_element(vector.value, place))
 
 
 def floor(value: Any) -> Any:
     """The greatest whole number that is not above a number."""
-    return value._intrinsic("floor") if isinstance(value, Traced) else np.floor(value)
+    return value.intrinsic("floor") if isinstance(value, Traced) else np.floor(value)
 
 
 def index(value: Any) -> Any:
@@ -586,8 +270,8 @@ def index(value: Any) -> Any:
     if not isinstance(value, Traced):
         return int(value)
     if value.builder is None:
-        return _Index()
-    return _Index(value.builder, value.builder.fptosi(value.value, ir.IntType(64)))
+        return Index()
+    return Index(value.builder, value.builder.fptosi(value.value, ir.IntType(64)))
 
 
 def _run(array: Any, index: tuple[Any, ...], count: int) -> Any:
@@ -601,14 +285,14 @@ def repeat(count: Any, step: Callable[[Any, Any], Any], start: Any) -> Any:
 
     What it carries is a number, or nested tuples of numbers; step keeps their types.
     """
-    if not isinstance(count, _Index):
+    if not isinstance(count, Index):
         for i in range(count):
             start = step(i, start)
         return start
     carried = _flat(start)
     builder = count.builder
     if builder is None:
-        step(_Index(), start)
+        step(Index(), start)
         return start
     entry = builder.block
     head, body, after = (builder.append_basic_block(name) for name in ("head", "body", "after"))
@@ -619,10 +303,10 @@ def repeat(count: Any, step: Callable[[Any, Any], Any], start: Any) -> Any:
     phis = [builder.phi(number.value.type) for number in carried]
     for phi, number in zip(phis, carried, strict=True):
         phi.add_incoming(number.value, entry)
-    kept = [number._new(number.lanes, phi) for number, phi in zip(carried, phis, strict=True)]
+    kept = [number.like(number.lanes, phi) for number, phi in zip(carried, phis, strict=True)]
     builder.cbranch(builder.icmp_signed("<", i, count.value), body, after)
     builder.position_at_end(body)
-    found = _flat(step(_Index(builder, i), _shaped(start, iter(kept))))
+    found = _flat(step(Index(builder, i), _shaped(start, iter(kept))))
     i.add_incoming(builder.add(i, ir.Constant(i.type, 1)), builder.block)
     for phi, number in zip(phis, found, strict=True):
         phi.add_incoming(number.value, builder.block)
@@ -652,20 +336,20 @@ def transposed(rows: tuple[Any, ...]) -> tuple[Any, ...]:
     number = rows[0]
     if number.builder is None:
         return rows
-    values = _transposed(number.builder, [row.value for row in rows])
-    return tuple(number._new(number.lanes, value) for value in values)
+    values = transposed_values(number.builder, [row.value for row in rows])
+    return tuple(number.like(number.lanes, value) for value in values)
 
 
 def load_rows(array: Any, count: int, first: Any, *index: Any) -> Any:
     """`count` vectors: number k of lane l is array[(first + l, *index, k)]."""
-    if isinstance(array, _TracedArray):
+    if isinstance(array, TracedArray):
         return array.rows(count, first, *index)
     return tuple(array[(slice(first, first + LANES), *index, k)].copy() for k in range(count))
 
 
 def store_rows(array: Any, values: Any, first: Any, *index: Any) -> None:
     """Store vectors: array[(first + l, *index, k)] becomes lane l of values[k]."""
-    if isinstance(array, _TracedArray):
+    if isinstance(array, TracedArray):
         array.put_rows(values, first, *index)
     else:
         for k, value in enumerate(values):
@@ -702,10 +386,6 @@ def unrolled(function: Callable[..., Any]) -> Callable[..., Any]:
     return made
 
 
-def _is(value: Any, constant: float) -> bool:
-    return not isinstance(value, Traced) and operator.eq(value, constant)
-
-
 def _stand_in(kind: Any, context: Any, builder: Any, value: Any) -> Any:
     """What stands for an argument of this type while a function is traced."""
     if isinstance(kind, types.BaseTuple):
@@ -716,13 +396,13 @@ def _stand_in(kind: Any, context: Any, builder: Any, value: Any) -> Any:
             for i, item in enumerate(kind)
         )
     if isinstance(kind, types.Array):
-        return _TracedArray(kind, context, builder, value)
+        return TracedArray(kind, context, builder, value)
     if isinstance(kind, types.Float):
         return Traced(kind, 0, builder, value)
     if isinstance(kind, types.Integer):
         if builder is not None:
             value = context.cast(builder, value, kind, types.intp)
-        return _Index(builder, value)
+        return Index(builder, value)
     if isinstance(kind, types.NoneType):
         return None
     raise TypeError(f"unrolled functions take floats, indices, tuples and arrays, not {kind}")
@@ -751,4 +431,4 @@ def _pack(context: Any, builder: Any, kind: Any, result: Any) -> Any:
     if isinstance(result, tuple):
         items = [_pack(context, builder, k, r) for k, r in zip(kind, result, strict=True)]
         return context.make_tuple(builder, kind, items)
-    return Traced(kind, 0, builder)._as(result, 0)
+    return Traced(kind, 0, builder).spread(result, 0)

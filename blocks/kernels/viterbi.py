@@ -14,8 +14,8 @@ import numpy as np
 
 from blocks.kernels import branch_metrics, tiles, unrolled
 from blocks.kernels.caching import njit
-from blocks.kernels.recursion import EVERY, Recursion
-from blocks.kernels.tiles import HALVES, WIDTH
+from blocks.kernels.recursion import EVERY, Recursion, normalise
+from blocks.kernels.tiles import HALVES, VECTORS, WIDTH
 
 Array = np.ndarray[Any, Any]
 
@@ -67,11 +67,7 @@ def forward(
     for i in range(first, first + metrics.shape[0]):
         step(metrics, i - first, order, path, scratch, survivors, i)
         if (i + 1) % EVERY == 0:
-            least = path[0]
-            for s in range(1, path.size):
-                least = min(least, path[s])
-            for s in range(path.size):
-                path[s] -= least
+            normalise(path)
 
 
 @njit(cache=True, nogil=True)
@@ -195,18 +191,6 @@ def forward_lanes(
     return here
 
 
-@njit(cache=True, nogil=True)
-def best_states(paths: Array, here: int, n_states: int, least: Array, state: Array) -> None:
-    """Write the state with the least path metric of each lane to `state` (WIDTH,) int32."""
-    least[:] = paths[here : here + WIDTH]
-    state[:] = 0
-    for s in range(1, n_states):
-        for v in range(WIDTH):
-            if paths[here + s * WIDTH + v] < least[v]:
-                least[v] = paths[here + s * WIDTH + v]
-                state[v] = s
-
-
 @unrolled.unrolled
 def step_back(
     words: Any, step: Any, state: Any, symbols: Any, at_symbol: Any, order: Any, block: Any
@@ -254,6 +238,7 @@ class Scratch(NamedTuple):
     """What `decide_lanes` works in: flat, with the axes given here."""
 
     tile: Array  # (steps, parts or n_branches, WIDTH)
+    starts: Array  # (WIDTH,) int64
     paths: Array  # (2, n_states, WIDTH)
     least: Array  # (WIDTH,)
     room: Array  # (n_branches, WIDTH)
@@ -275,16 +260,13 @@ def decide_lanes(
     start, end  (n_states,)             path metrics before, and added after: 0 or infinity
     out         (sequences, keep) uint8 written: symbols of steps first ... first + keep - 1
     """
-    tile, paths, least, room, words, state, symbols = scratch
+    tile, starts, paths, least, room, words, state, symbols = scratch
     sequences, keep = out.shape
     n_states, older = start.size, start.size // len(order)
     flat = out.reshape(-1)
     for at in range(0, sequences, WIDTH):
-        count = min(WIDTH, sequences - at)
-        tiles.fill(values, at * stride_values, stride_values, count, tile)
-        for s in range(n_states):
-            for v in range(WIDTH):
-                paths[s * WIDTH + v] = start[s]
+        tiles.fill(values, at, sequences, stride_values, starts, tile, VECTORS)
+        tiles.spread(start, paths, 0)
         here = forward_lanes(
             tile, steps, first_row, slopes, offsets, rows, stride, older, paths, least, room,
             words, order, block, parts,
@@ -292,9 +274,9 @@ def decide_lanes(
         for s in range(n_states):
             for v in range(WIDTH):
                 paths[here + s * WIDTH + v] += end[s]
-        best_states(paths, here, n_states, least, state)
+        tiles.best_rows(paths, here, n_states, least, state)
         trace_back_lanes(words, steps, older, first, keep, state, symbols, order, block)
-        tiles.empty_out(symbols, count, flat[at * keep : (at + count) * keep])
+        tiles.empty_out(symbols, keep, at, sequences, starts, flat, VECTORS)
 
 
 # --- Both forms behind one call -------------------------------------------------------------------
@@ -329,6 +311,7 @@ class Viterbi(Recursion):
         n_words, keep = self.older // len(sizes[1]), symbols.shape[1]
         scratch = Scratch(
             self._room("tile", steps * metrics.values * WIDTH),
+            self._room("starts", WIDTH, np.int64),
             self._room("paths", 2 * self.n_states * WIDTH),
             self._room("least", WIDTH),
             self._room("room", metrics.width * WIDTH),

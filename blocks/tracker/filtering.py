@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
@@ -29,7 +30,7 @@ class Tracked(NamedTuple):
     log_likelihood: Annotated[Float64[Array, "*word time"], fields.LOG_LIKELIHOOD]
 
 
-class Filter(Modelled):
+class Filter(Modelled, ABC):
     """A filter that carries a mean and a matrix over the frames of a stream.
 
     A stream is one track that goes on from frame to frame. Words are tracks of their own, each
@@ -93,9 +94,9 @@ class Filter(Modelled):
         """What is kept of the covariance, at the start of a track."""
         return self._model.initial_covariance.copy()
 
+    @abstractmethod
     def _filter(self, seen: Array, intervals: Array, mean: Array, matrix: Array, out: Track) -> int:
         """Filter one track, replacing mean and matrix; returns the steps that went well."""
-        raise NotImplementedError
 
     def _filter_words(self, seen: Array, intervals: Array, out: Track) -> Array:
         """Filter tracks that each start anew; returns the steps that went well, by track."""

@@ -78,6 +78,7 @@ class Smoother(Modelled, name="tracker.smoother"):
         seen = checked_observations(self.name, observations, self._model.rows)
         intervals = checked_intervals(self.name, interval_s, seen.shape[:-1], self.step_s)
         if seen.ndim == 3:
+            self._late.check_idle(self.name)
             return [self._words(seen, intervals, info.sample)]
         self._late.expect(len(seen))
         at = 0

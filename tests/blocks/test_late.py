@@ -1,6 +1,12 @@
 import numpy as np
+import pytest
 
+from blocks.decoder.convolutional import Convolutional
+from blocks.detector.sum_product import SumProduct
+from blocks.detector.viterbi import Viterbi
 from blocks.late import LateRows
+from blocks.tracker.smoother import Smoother
+from pipeline.errors import FieldError
 
 
 def test_rows_go_to_the_frames_they_belong_to_however_they_come():
@@ -34,3 +40,22 @@ def test_what_waits_survives_state_and_restore():
     ((rows,),) = other.complete()
     np.testing.assert_array_equal(rows, [1, 2, 3])
     np.testing.assert_array_equal(other.state()["late_0"], [4])
+
+
+@pytest.mark.parametrize(
+    ("block", "frame"),
+    [
+        (Viterbi(taps=(1.0, 0.5)), np.ones(5, np.float32)),
+        (SumProduct(taps=(1.0, 0.5), noise_var=0.1), np.ones(5, np.float32)),
+        (Convolutional(ending="truncated"), np.ones((5, 2), np.float32)),
+        (Smoother(), np.ones((5, 2))),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_words_in_the_middle_of_a_stream_are_refused_while_its_frames_wait(block, frame):
+    block.start()
+    assert block.process(frame) == []
+    with pytest.raises(FieldError, match="words came in the middle of a stream, of which 1 frames"):
+        block.process(frame[None])
+    assert len(block.finish()) == 1
+    assert len(block.process(frame[None])) == 1

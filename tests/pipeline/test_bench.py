@@ -20,19 +20,7 @@ from pipeline.flow import Flow
 from pipeline.roots import Limits
 from pipeline.transport import bare
 
-register = moving_blocks.register
-
-
-def chain(**source) -> Flow:
-    """Late answers, gaps, several streams."""
-    flow = Flow("chain", seed=5)
-    flow.add("numbers", "source.numbers", **{"frames": 20, "lengths": [3, 0, 7, 1], **source})
-    flow.add("a", "frontend.sum", writes={"y": "summed"})
-    flow.add("b", "detector.later", reads={"x": "summed"}, writes={"y": "decided"}, lag=5)
-    flow.add("c", "frontend.sum", reads={"x": "decided"}, writes={"y": "last"}, factor=0.5)
-    flow.add("end", "sink.journal", reads={"x": "x", "y": "last"})
-    flow.connect("numbers -> a -> b -> c -> end")
-    return flow
+register, chain = moving_blocks.register, moving_blocks.chain
 
 
 def tree(**source) -> Flow:

@@ -59,6 +59,39 @@ def test_a_block_works_in_a_notebook():
     np.testing.assert_array_equal(Gain(gain=3).process(np.ones(2, np.float32)).scaled, [3.0, 3.0])
 
 
+class Counting(Gain):
+    def start(self):
+        self._count = 0
+
+    def process(self, samples: Float32[Array, "time"]) -> Scaled:
+        self._count += 1
+        return Scaled(samples + np.float32(self._count))
+
+    @property
+    def broken(self):
+        return self._nothing
+
+
+def test_a_block_that_has_not_started_says_so():
+    block = Counting()
+    expected = r"^frontend\.test_gain: '_count' is made by start\(\); call start\(\) first"
+    with pytest.raises(AttributeError, match=expected):
+        block.process(np.ones(2, np.float32))
+    assert not hasattr(block, "_count")
+    block.start()
+    np.testing.assert_array_equal(block.process(np.ones(2, np.float32)).scaled, [2.0, 2.0])
+
+
+def test_another_missing_attribute_is_named_as_python_does():
+    block = Counting()
+    block.start()
+    for read in (lambda: block._cuont, lambda: Gain()._count, lambda: Counting().__len__):
+        with pytest.raises(AttributeError, match="object has no attribute '_"):
+            read()
+    with pytest.raises(AttributeError, match="object has no attribute '_nothing'"):
+        _ = block.broken
+
+
 def test_a_class_enters_the_registry_under_its_name_and_its_subclasses_do_not():
     assert MADE is Gain
     assert Louder.name == "frontend.test_gain"

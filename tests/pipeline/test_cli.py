@@ -15,6 +15,7 @@ import pytest
 
 from pipeline import catalogue, cli, doctor, rundir
 from pipeline.block import Block
+from pipeline.cli import running
 from pipeline.draw import draw_mermaid, draw_text
 from pipeline.flow import Flow
 
@@ -333,14 +334,14 @@ def test_ctrl_c_leaves_a_summary_and_a_clean_terminal(folder):
 
 
 def test_without_a_terminal_plain_lines_tell_how_far_a_run_is(capsys, monkeypatch):
-    monkeypatch.setattr(cli.Screen, "FIRST_S", -1.0)
+    monkeypatch.setattr(running.Screen, "FIRST_S", -1.0)
     blocks = {"detector": {"frames": 5, "busy_s": 0.1, "us_per_frame": {"p50": 1, "p99": 2}}}
     summary = {
         "run": "toy-1", "frames": 5, "seconds": 1.0, "frames_per_s": 5.0, "left": None,
         "latency_us": {"p50": 1.0, "p99": 2.0, "p999": 3.0}, "blocks": blocks, "edges": {},
         "models": {}, "results": {"errors": {"symbol_error_rate": 0.5}},
     }  # fmt: skip
-    with cli.Screen(4.0) as screen:
+    with running.Screen(4.0) as screen:
         screen.show(summary)
     (line,) = capsys.readouterr().out.splitlines()
     assert line == (

@@ -389,6 +389,11 @@ def test_driving_says_what_is_missing():
         drive(Position(), [{"sent": np.zeros(3, np.float32)}])
 
 
+def test_driving_takes_arrays_only():
+    with pytest.raises(FieldError, match=r"'samples' is a list; expected float32 with dims"):
+        drive(Position(), [{"samples": [1.0, 2.0]}])
+
+
 def test_blocks_that_do_not_answer_frame_by_frame_cannot_be_driven():
     class Recut(Reframe):
         def process(self, samples: Float32[Array, "time"]) -> list[Out]:

@@ -19,21 +19,9 @@ from pipeline.segment import BlockError
 from pipeline.worker import Worker
 
 pytestmark = pytest.mark.usefixtures("register")
-register = moving_blocks.register
+register, chain = moving_blocks.register, moving_blocks.chain
 
 CHAIN = ("numbers", "a", "b", "c", "end")
-
-
-def chain(**source) -> Flow:
-    """source -> sum -> later -> sum -> journal"""
-    flow = Flow("chain", seed=5)
-    flow.add("numbers", "source.numbers", **{"frames": 20, "lengths": [3, 0, 7, 1], **source})
-    flow.add("a", "frontend.sum", writes={"y": "summed"})
-    flow.add("b", "detector.later", reads={"x": "summed"}, writes={"y": "decided"}, lag=5)
-    flow.add("c", "frontend.sum", reads={"x": "decided"}, writes={"y": "last"}, factor=0.5)
-    flow.add("end", "sink.journal", reads={"x": "x", "y": "last"})
-    flow.connect("numbers -> a -> b -> c -> end")
-    return flow
 
 
 def split(flow: Flow, workers: str) -> Flow:

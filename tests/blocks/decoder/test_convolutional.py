@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import references
-from numba import config
+from needs import compiled
 
 from blocks.channel.awgn import Awgn
 from blocks.decoder.convolutional import Convolutional
@@ -15,7 +15,6 @@ from pipeline.instance import drive
 
 RNG = np.random.default_rng(1)
 ENDINGS = ["terminated", "tail_biting", "truncated"]
-compiled = pytest.mark.skipif(config.DISABLE_JIT, reason="needs compiled loops")
 
 
 def encoded(bits, **values):

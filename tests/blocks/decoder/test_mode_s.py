@@ -1,9 +1,9 @@
 import csv
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
+from needs import package, recording
 
 from blocks.decoder.mode_s import Modes
 from blocks.kernels import mode_s_encoding as sent
@@ -15,15 +15,8 @@ from pipeline.block import Context, make
 from pipeline.errors import FieldError, ParameterError, RunError
 from pipeline.frame import StreamInfo
 
-DATA = Path(__file__).parents[3].parent / "shared" / "data"
 A, B = 0x4D2023, 0x406B90
 MESSAGE, FORMAT, PARITY, UNKNOWN, OVERLAP = Candidate
-
-
-def data(name):
-    if not (DATA / name).exists():
-        pytest.skip(f"the shared file {name} is not here")
-    return DATA / name
 
 
 def decoder(continuous=True, **values):
@@ -293,8 +286,8 @@ def test_what_peers_decoded_counts_as_it_was_counted(name, messages, strict, df1
 
 
 def test_every_message_of_the_pymodes_file_says_what_pymodes_says():
-    pymodes = pytest.importorskip("pyModeS", reason="pyModeS is not installed")
-    with data("modes/pymodes_sample_data_adsb.csv").open() as file:
+    pymodes = package("pyModeS")
+    with recording("modes/pymodes_sample_data_adsb.csv").open() as file:
         rows = list(csv.reader(file))
     times = np.array([float(row[0]) for row in rows])
     found = decode([np.frombuffer(bytes.fromhex(row[1]), np.uint8) for row in rows], times)

@@ -1,3 +1,4 @@
+import needs
 import numpy as np
 import pytest
 from mode_s_air import detect, received, recording, squitter, strict
@@ -153,18 +154,13 @@ def test_a_rate_without_a_model_is_refused():
 # recordings
 
 
-@pytest.fixture
-def real():
-    def read(name):
-        found = recording(name)
-        if found is None:
-            pytest.skip(f"the shared recording {name} is not here")
-        return found
-
-    return read
+def real(name):
+    """Magnitudes and rate of a recording; skips the test where it is not here."""
+    needs.recording(f"modes/{name}")
+    return recording(name)
 
 
-def test_the_first_recording_gives_more_messages_than_readsb_finds_in_it(real):
+def test_the_first_recording_gives_more_messages_than_readsb_finds_in_it():
     y, rate_hz = real("modes1.bin")
     found = detect(y, rate_hz)
     messages = strict(found, rate_hz)
@@ -176,7 +172,7 @@ def test_the_first_recording_gives_more_messages_than_readsb_finds_in_it(real):
     assert len(strict(eager, rate_hz)) >= 375
 
 
-def test_the_count_is_the_same_with_filler_behind_the_end_and_whatever_the_frame_size(real):
+def test_the_count_is_the_same_with_filler_behind_the_end_and_whatever_the_frame_size():
     y, rate_hz = real("modes1.bin")
     bare = detect(y, rate_hz)
     for filled, lengths in [(np.append(y, np.full(50_000, 0.7, np.float32)), (9999,)), (y, (777,))]:
@@ -187,7 +183,7 @@ def test_the_count_is_the_same_with_filler_behind_the_end_and_whatever_the_frame
         assert strict(other, rate_hz) == strict(bare, rate_hz)
 
 
-def test_the_recording_at_2_4_msps_is_decoded_without_resampling(real):
+def test_the_recording_at_2_4_msps_is_decoded_without_resampling():
     y, rate_hz = real("test_1641427457780.iq")
     messages = strict(detect(y, rate_hz), rate_hz)
     assert [address for _, _, address in messages] == [

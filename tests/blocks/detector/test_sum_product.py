@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 import references
-from numba import config
+from needs import compiled
 from scipy import stats
 
 from blocks.detector.sum_product import SumProduct
@@ -276,7 +276,7 @@ def test_long_words_and_streams_are_max_log_detected_alike():
 EXACT_MAP = {0.0: 0.1570, 4.0: 0.05414, 8.0: 4.155e-3}
 
 
-@pytest.mark.skipif(config.DISABLE_JIT, reason="needs compiled loops")
+@compiled
 @pytest.mark.parametrize("snr_db", EXACT_MAP)
 def test_error_rates_over_exponential_channels_are_those_of_exact_map(snr_db):
     rates = {SumProduct: [], Viterbi: []}
@@ -298,7 +298,7 @@ def test_error_rates_over_exponential_channels_are_those_of_exact_map(snr_db):
     assert -spread < excess.mean() < 0.05 * exact + spread
 
 
-@pytest.mark.skipif(config.DISABLE_JIT, reason="needs compiled loops")
+@compiled
 def test_posteriors_are_calibrated():
     # Of the symbols decided with probability p, the fraction p is right: 99.9 % interval per bin.
     sent, samples = received(EXPONENTIAL, 2.0, 100_000)
@@ -312,7 +312,7 @@ def test_posteriors_are_calibrated():
         assert abs(error.mean()) < 3.3 * error.std() / np.sqrt(error.size)
 
 
-@pytest.mark.skipif(config.DISABLE_JIT, reason="needs compiled loops")
+@compiled
 def test_every_position_of_a_word_has_the_error_rate_of_exact_map():
     # The first symbols profit from the silence before, the last lack their echoes.
     taps, snr_db, length, words = EXPONENTIAL, 4.0, 12, 4000

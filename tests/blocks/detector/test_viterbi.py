@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import references
-from numba import config
+from needs import compiled
 from scipy import stats
 
 from blocks.detector.viterbi import Viterbi
@@ -189,7 +189,7 @@ def test_empty_frames_and_words_are_answered():
         assert result["symbols"].shape == shape
 
 
-@pytest.mark.skipif(config.DISABLE_JIT, reason="needs compiled loops")
+@compiled
 @pytest.mark.parametrize(("snr_db", "rate"), [(12.0, 0.0265), (16.0, 0.00032)])
 def test_five_memories_of_lag_cost_less_than_one_percent_on_proakis_c(snr_db, rate):
     # Rates of reference runs with full traceback: 4e5 symbols, so a few percent off themselves.
@@ -204,7 +204,7 @@ def test_five_memories_of_lag_cost_less_than_one_percent_on_proakis_c(snr_db, ra
     assert abs(batches.mean() - rate) < interval + 0.05 * rate
 
 
-@pytest.mark.skipif(config.DISABLE_JIT, reason="needs compiled loops")
+@compiled
 def test_frames_of_100_symbols_have_the_decisions_of_the_uncut_stream():
     _, samples = received(PROAKIS_C, 12.0, 50_000)
     (whole,) = drive(Viterbi(taps=PROAKIS_C), [{"samples": samples}])
@@ -220,7 +220,7 @@ def test_a_word_is_decided_as_a_stream_that_is_seen_whole():
     np.testing.assert_array_equal(word["symbols"][0], full["symbols"])
 
 
-@pytest.mark.skipif(bool(config.DISABLE_JIT), reason="takes minutes without compilation")
+@compiled
 def test_qpsk_with_eight_symbols_of_memory_is_detected():
     taps = np.exp(-0.4 * np.arange(9))  # 65536 states
     rng = np.random.default_rng(9)

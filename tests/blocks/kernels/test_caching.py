@@ -61,7 +61,7 @@ def test_an_edit_of_another_file_and_bounds_checks_make_kept_code_stale(tmp_path
     folder.mkdir(parents=True)
     (folder / "__init__.py").touch()
     (folder.parent / "__init__.py").touch()
-    for name in ("caching.py", "unrolled.py", "indirect.py"):
+    for name in ("caching.py", "traced.py", "unrolled.py", "indirect.py"):
         shutil.copy(HERE / name, folder)
     (folder / "uses.py").write_text(USES)
 

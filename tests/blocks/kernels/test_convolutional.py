@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import references
-from numba import config
+from needs import compiled
 
-from blocks.kernels.convolutional import Decoder, factor_of, round_to, top_of
+from blocks.kernels.convolutional import Decoder, factor_of, top_of
+from blocks.kernels.convolutional_lanes import round_to
 from blocks.kernels.shift_register import STANDARD, ShiftRegisterCode
 
 METRICS = ["uint8", "uint16", "float32"]
@@ -17,7 +18,6 @@ SIDE_BY_SIDE = [(name, "uint8") for name in IN_LANES] + [
 ]
 ODD = {"2-7": ShiftRegisterCode(["2", "7"]), "3-1-2": ShiftRegisterCode(["3", "1", "2"])}
 SMALL = {name: code for name, code in CODES.items() if code.memory <= 3} | ODD
-compiled = pytest.mark.skipif(config.DISABLE_JIT, reason="needs compiled loops")
 
 
 def some_soft(metrics, size, seed=1, spread=40.0):

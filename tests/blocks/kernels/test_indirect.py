@@ -1,11 +1,9 @@
 import numpy as np
 import pytest
+from needs import compiled
 from numba import njit
-from numba.core import config
 
 from blocks.kernels.indirect import address_of, call_noise
-
-compiled = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="functions have no address")
 
 
 def reciprocal(interval, parameters, out):

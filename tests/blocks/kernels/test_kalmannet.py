@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from needs import package
 from numba.core import config
 
 from blocks.kernels import kalmannet
@@ -9,7 +10,7 @@ LONG = 100 if config.DISABLE_JIT else 3000
 
 def gain_module(m, n):
     """The same layers in torch, in float64; maps features and hidden states to gain and states."""
-    torch = pytest.importorskip("torch", reason="the gain network is compared with torch's layers")
+    torch = package("torch", "train")
     torch.manual_seed(m)
     nets = torch.nn.ModuleDict()
     for name, (n_in, n_out) in kalmannet.layers(m, n).items():

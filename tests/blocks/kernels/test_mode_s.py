@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from needs import package
 
 from blocks.kernels import mode_s
 from blocks.kernels import mode_s_encoding as sent
@@ -222,7 +223,7 @@ def test_a_geometric_height_is_no_altitude():
 
 
 def test_random_long_messages_say_what_pymodes_says():
-    pymodes = pytest.importorskip("pyModeS", reason="pyModeS is not installed")
+    pymodes = package("pyModeS")
     rng = np.random.default_rng(4)
     messages = []
     for number in range(3000):

@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 import pytest
+from needs import package
 
 from blocks.kernels import extended_kalman, kalman, smoother, state_space
 from blocks.kernels.kalman import Track
@@ -16,9 +17,7 @@ CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 @pytest.fixture
 def exact_dynamax(monkeypatch):
     """dynamax in float64, without the 1e-9 that it adds to the diagonal of what it divides by."""
-    pytest.importorskip(
-        "dynamax", reason="needs dynamax: pip install 'kalvit[peers]'", exc_type=ImportError
-    )
+    package("dynamax", "peers")
     import jax
     from dynamax.linear_gaussian_ssm import inference
     from dynamax.nonlinear_gaussian_ssm import inference_ekf
@@ -71,7 +70,7 @@ def matrices(model):
 
 
 def test_filterpy_filters_and_smooths_the_same():
-    filterpy = pytest.importorskip("filterpy.kalman")
+    filterpy = package("filterpy.kalman")
     model, observations = linear()
     F, Q, H = matrices(model)
     peer = filterpy.KalmanFilter(dim_x=4, dim_z=2)
@@ -88,7 +87,7 @@ def test_filterpy_filters_and_smooths_the_same():
 
 
 def test_filterpy_extends_the_filter_in_the_same_way():
-    filterpy = pytest.importorskip("filterpy.kalman")
+    filterpy = package("filterpy.kalman")
     model, observations = pendulum()
     peer = filterpy.ExtendedKalmanFilter(dim_x=2, dim_z=2)
     peer.Q, peer.R = 1e-3 * np.eye(2), model.R

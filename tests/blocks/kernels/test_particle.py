@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import references
+from needs import compiled
 from numba.core import config
 
 from blocks.kernels import particle, state_space
@@ -81,7 +82,7 @@ def test_without_resampling_the_weights_degenerate():
     np.testing.assert_allclose(weights.sum(), 1.0, rtol=1e-12)
 
 
-@pytest.mark.skipif(bool(config.DISABLE_JIT), reason="needs more particles than Python can move")
+@compiled
 def test_shrinking_keeps_the_posterior_and_tells_copies_apart():
     # no process noise: without shrinking, the particles become copies of a few
     model = state_space.build("constant_velocity", dimensions=1, process_noise=0.0,

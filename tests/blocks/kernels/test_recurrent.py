@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
+from needs import package
 from numba.core import config
 
 from blocks.kernels import dense, recurrent
 
-torch = pytest.importorskip("torch", reason="the cells are compared with torch's")
+torch = package("torch", "train")
 
 LONG = 300 if config.DISABLE_JIT else 10_000
 CELLS = {"gru": (torch.nn.GRU, recurrent.pack_gru), "lstm": (torch.nn.LSTM, recurrent.pack_lstm)}

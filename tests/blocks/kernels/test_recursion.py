@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import references
-from numba.core import config
+from needs import compiled
 
 from blocks.kernels import tiles, trellis
 from blocks.kernels.max_log import MaxLog
@@ -12,7 +12,6 @@ from blocks.kernels.viterbi import Viterbi
 
 KINDS = [Viterbi, SumProduct, MaxLog]
 SIZES = [(2, 1), (2, 2), (2, 3), (4, 1), (4, 2)]  # order, memory
-compiled = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="takes minutes without compilation")
 
 
 def given(width, dtype=np.float64):

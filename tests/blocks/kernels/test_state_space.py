@@ -4,7 +4,7 @@ import types
 import numpy as np
 import pytest
 import references
-from numba.core import config
+from needs import compiled
 
 from blocks.kernels import state_space
 from blocks.kernels.indirect import address_of
@@ -96,7 +96,7 @@ def test_the_papers_jacobian_is_the_frozen_matrix():
     np.testing.assert_allclose([frozen[2, 1], true[2, 1]], [0.013, 0.114], rtol=0.04)
 
 
-@pytest.mark.skipif(bool(config.DISABLE_JIT), reason="3 million steps")
+@compiled
 def test_runge_kutta_follows_the_attractor_where_the_frozen_matrix_does_not():
     # mean squared one-step errors of the reference, measured in float32: -76.8 dB and -17.4 dB
     # against the frozen matrix in steps of 10 us, which is what the papers take as truth
@@ -215,7 +215,7 @@ def test_a_user_adds_a_motion_without_touching_a_kernel(monkeypatch):
     np.testing.assert_allclose(moved(model, [4.0, 8.0], 2.0)[0], [1.0, 2.0])
 
 
-@pytest.mark.skipif(bool(config.DISABLE_JIT), reason="functions have no address")
+@compiled
 def test_a_function_typed_in_at_a_prompt_works_too():
     # it has no file beside which its machine code could be kept
     code = halved.__code__.replace(co_filename="<prompt>")

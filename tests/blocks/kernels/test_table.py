@@ -4,6 +4,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import references
+from needs import package
 from numba.core import config
 
 from blocks.kernels import dense
@@ -27,7 +28,7 @@ def received(count, seed):
 
 def trained(first):
     """Layers of ViterbiNet's network, 1-100-50-16, after a thousand steps of Adam."""
-    torch = pytest.importorskip("torch", reason="the tables are of networks trained by torch")
+    torch = package("torch", "train")
     torch.manual_seed(1)
     nn = torch.nn
     kind = nn.ReLU() if first == "relu" else nn.Sigmoid()

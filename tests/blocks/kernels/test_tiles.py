@@ -5,26 +5,30 @@ from blocks.kernels import tiles
 from blocks.kernels.tiles import WIDTH
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("dtype", "vectors"), [(np.float32, 2), (np.float64, 2), (np.int8, 1)])
 @pytest.mark.parametrize("size", [1, 7, 8, 83])
-@pytest.mark.parametrize("count", [1, 8, 11, 16])
-def test_a_tile_holds_sequences_in_its_columns_and_gives_them_back(dtype, size, count):
-    flat = np.random.default_rng(size).standard_normal(7 + WIDTH * (size + 3)).astype(dtype)
-    tile = tiles.empty(size * WIDTH, dtype)
-    tiles.fill(flat, 7, size + 3, count, tile)
-    sequences = [flat[7 + min(v, count - 1) * (size + 3) :][:size] for v in range(WIDTH)]
-    np.testing.assert_array_equal(tile.reshape(size, WIDTH), np.stack(sequences, axis=1))
-    out = np.empty(count * size, dtype)
-    tiles.empty_out(tile, count, out)
-    np.testing.assert_array_equal(out.reshape(count, size), np.stack(sequences[:count]))
+@pytest.mark.parametrize("count", [1, 8, 11, 16, 35])
+def test_a_tile_holds_sequences_in_its_columns_and_gives_them_back(dtype, vectors, size, count):
+    width, some = 32 if dtype == np.int8 else WIDTH, (0.0,) * vectors
+    starts, tile = np.empty(width, np.int64), tiles.empty(size * width, dtype)
+    flat = np.random.default_rng(size).integers(-99, 99, count * (size + 3)).astype(dtype)
+    sequences = flat.reshape(count, size + 3)[:, :size]
+    out = np.zeros((count, size), dtype)
+    for at in range(0, count, width):
+        tiles.fill(flat, at, count, size + 3, starts, tile, some)
+        held = sequences[np.minimum(at + np.arange(width), count - 1)]
+        np.testing.assert_array_equal(tile.reshape(size, width), held.T)
+        tiles.empty_out(tile, size, at, count, starts, out.reshape(-1), some)
+    np.testing.assert_array_equal(out, sequences)
 
 
 def test_whole_numbers_are_narrowed_on_their_way_out():
     tile = tiles.empty(30 * WIDTH, np.int32)
-    tile[:] = np.random.default_rng(1).integers(0, 256, tile.size)
-    out = np.empty(12 * 30, np.uint8)
-    tiles.empty_out(tile, 12, out)
-    np.testing.assert_array_equal(out.reshape(12, 30), tile.reshape(30, WIDTH)[:, :12].T)
+    numbers = np.random.default_rng(1).integers(0, 256, (30, 12))
+    tile[:] = numbers[:, np.minimum(np.arange(WIDTH), 11)].reshape(-1)
+    out = np.empty(12 * 29, np.uint8)
+    tiles.empty_out(tile, 29, 0, 12, np.empty(WIDTH, np.int64), out, tiles.VECTORS)
+    np.testing.assert_array_equal(out.reshape(12, 29), numbers[:29].T)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])

@@ -2,11 +2,12 @@ import math
 
 import numpy as np
 import pytest
+from needs import compiled
 from numba import njit
-from numba.core import config
 
 from blocks.kernels import unrolled
-from blocks.kernels.unrolled import LANES, is_nan, lanes, put_lanes, sqrt, where
+from blocks.kernels.traced import LANES
+from blocks.kernels.unrolled import is_nan, lanes, put_lanes, sqrt, where
 
 
 def formula(x, A):
@@ -41,7 +42,7 @@ def call_fold(x):
     return fold(x)
 
 
-@pytest.mark.skipif(bool(config.DISABLE_JIT), reason="constants fold while compiling")
+@compiled
 def test_a_product_with_the_constant_zero_is_zero_whatever_the_other_factor():
     assert call_fold(math.inf) == (3.0, math.inf, 0.0, math.inf, -math.inf)
 
@@ -87,7 +88,7 @@ def test_lanes_compute_eight_problems_at_once(dtype):
     assert target[0].nonzero()[0].tolist() == [3]
 
 
-@pytest.mark.skipif(bool(config.DISABLE_JIT), reason="types are looked at while compiling")
+@compiled
 def test_what_is_no_number_is_refused():
     with pytest.raises(Exception, match="take floats, indices, tuples and arrays"):
         njit(lambda: made("a", 1.0))()
@@ -255,7 +256,7 @@ def double(array):
     put_lanes(array, 2.0 * lanes(array, 0), 0)
 
 
-@pytest.mark.skipif(bool(config.DISABLE_JIT), reason="types are looked at while compiling")
+@compiled
 def test_arrays_that_would_be_misread_are_refused():
     fixed = np.zeros((1, LANES))
     fixed.flags.writeable = False

@@ -1,12 +1,11 @@
 import numpy as np
 import pytest
-from numba.core import config
+from needs import compiled
 
 from blocks.kernels import trellis
 from blocks.kernels.viterbi import Viterbi
 
 PROAKIS_C = np.array([0.227, 0.460, 0.688, 0.460, 0.227])
-compiled = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="takes minutes without compilation")
 
 
 def proakis_c(snr_db, length, dtype):

@@ -311,7 +311,7 @@ def test_a_place_where_nothing_can_be_recorded_is_refused(tmp_path, path, text):
         Recording(path=f"{tmp_path}/{path}")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere; run the tests as a user")
 def test_a_folder_without_permission_is_refused(tmp_path):
     (tmp_path / "locked").mkdir(mode=0o500)
     with pytest.raises(ParameterError, match=r"files cannot be made in the folder .*locked"):

@@ -16,12 +16,11 @@ import numpy as np
 import pytest
 import scipy.io.wavfile
 import sigmf
+from needs import recording
 
 from blocks.source.recording import Recording
 from pipeline.block import Gap
 from pipeline.errors import ParameterError, RunError
-
-DATA = Path(__file__).parents[3].parent / "shared" / "data"
 
 
 def play(block):
@@ -250,7 +249,7 @@ def test_a_name_that_tells_no_format_is_refused_with_the_formats(tmp_path):
         Recording(path=str(path))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything; run the tests as a user")
 def test_a_file_without_permission_is_refused(ramp):
     ramp.chmod(0)
     with pytest.raises(ParameterError, match=r"cannot read .*ramp\.f32: Permission denied"):
@@ -874,19 +873,8 @@ def test_any_damage_to_a_header_is_refused_or_played(tmp_path):
 # real recordings
 
 
-@pytest.fixture
-def real():
-    def find(name):
-        path = DATA / name
-        if not path.exists():
-            pytest.skip(f"the shared recording {name} is not here")
-        return path
-
-    return find
-
-
-def test_the_mode_s_capture_has_its_known_length_and_loudest_sample(real):
-    path = real("modes/modes1.bin")
+def test_the_mode_s_capture_has_its_known_length_and_loudest_sample():
+    path = recording("modes/modes1.bin")
     block = Recording(path=str(path), format="cu8", rate_hz=2e6, centre_hz=1090e6, length=10_000)
     frames = play(block)
     assert sum(frame.size for frame in frames) == 356_868
@@ -898,8 +886,8 @@ def test_the_mode_s_capture_has_its_known_length_and_loudest_sample(real):
     assert mean.imag == pytest.approx(total[1] / 356_868 - 127.5, abs=1e-6)
 
 
-def test_the_satellite_recording_has_its_known_length(real):
-    path = real("hdlc/koyo.wav")
+def test_the_satellite_recording_has_its_known_length():
+    path = recording("hdlc/koyo.wav")
     block = Recording(path=str(path), rate_hz=48e3)
     samples = joined(block)
     assert samples.dtype == np.float32
@@ -910,8 +898,8 @@ def test_the_satellite_recording_has_its_known_length(real):
     np.testing.assert_array_equal(samples, expected)
 
 
-def test_the_2_4_msps_capture_has_its_known_length(real):
-    path = real("modes/test_1641427457780.iq")
+def test_the_2_4_msps_capture_has_its_known_length():
+    path = recording("modes/test_1641427457780.iq")
     samples = joined(Recording(path=str(path), format="cs16", rate_hz=2.4e6))
     assert samples.size == 131_072
     assert samples.size / 2.4e6 == pytest.approx(54.6e-3, abs=1e-4)

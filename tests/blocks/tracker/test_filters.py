@@ -7,6 +7,7 @@ import references
 from blocks.sink.tracking_error import TrackingError
 from blocks.source.state_space import StateSpace
 from blocks.tracker.extended_kalman import ExtendedKalman
+from blocks.tracker.filtering import Filter
 from blocks.tracker.kalman import Kalman
 from blocks.tracker.moving_horizon import MovingHorizon
 from blocks.tracker.particle import Particle
@@ -426,3 +427,8 @@ def test_particles_that_explain_nothing_are_reported():
     tracker.start()
     with pytest.raises(RunError, match="at observation 0 all weights vanish"):
         tracker.process(np.full((4, 2), 1e10))
+
+
+def test_what_filters_share_is_no_filter_by_itself():
+    with pytest.raises(TypeError, match=r"Can't instantiate abstract class Filter .*_filter"):
+        Filter()

@@ -1,0 +1,171 @@
+"""Commands of a flow that runs: run, status, stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli.common import (
+    BlockFiles,
+    FlowName,
+    RunName,
+    Seed,
+    Settings,
+    Workers,
+    check_writable,
+    complain,
+    duration_s,
+    load_blocks,
+    load_flow,
+    whole,
+)
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+    from pipeline.display import View
+
+
+def run(
+    flow: FlowName,
+    settings: Settings = None,
+    frames: Annotated[
+        int,
+        typer.Option(
+            parser=whole, metavar="N", show_default=False, help="stop every source after N frames"
+        ),
+    ] = 0,
+    seconds: Annotated[
+        float,
+        typer.Option(
+            parser=duration_s, metavar="S", show_default=False, help="stop every source after S s"
+        ),
+    ] = 0.0,
+    seed: Seed = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="write the summary here too")
+    ] = None,
+    worker: Workers = None,
+    blocks: BlockFiles = None,
+) -> None:
+    """Run a flow, and watch it in the terminal.
+
+    Options that take NAME or FILE may be given several times. Ctrl-C stops the flow in order:
+    what is under way is processed and the summary written.
+    """
+    if json_file is not None:
+        check_writable(json_file)
+    load_blocks(blocks)
+    plan = load_flow(flow, settings, worker, seed).check()
+
+    from pipeline.roots import Limits
+    from pipeline.supervisor import Supervisor, write_atomically
+
+    supervisor = Supervisor(plan, limits=Limits(frames, seconds), block_files=blocks or ())
+    with Screen(seconds) as screen:
+        outcome = supervisor.run(screen.show)
+    if json_file is not None:
+        write_atomically(json_file, json.dumps(outcome.summary, indent=2) + "\n")
+    if outcome.summary["frames"] or not outcome.errors:
+        from pipeline.display import final_lines
+
+        folder = _seen_from_here(outcome.folder)
+        pictures = sorted(path.name for path in outcome.folder.glob("*.png"))
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+        for line in final_lines(outcome.summary, folder, pictures, width):
+            print(line)
+    for text in outcome.errors:
+        complain(text)
+    if outcome.code:
+        raise typer.Exit(outcome.code)
+
+
+def _seen_from_here(path: Path) -> str:
+    """A path as short as it can be said from the working directory."""
+    here = Path.cwd().resolve()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+class Screen:
+    """Shows a run while it lasts: live in a terminal, elsewhere a line now and then.
+
+    limit_s   seconds after which the sources stop; 0: no limit
+    """
+
+    FIRST_S, MOST_S = 2.0, 60.0  # between plain lines: more as the run goes on
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._live: Live | None = None
+        self._view: View | None = None
+        self._line_s = self.FIRST_S
+        self._print_at = time.monotonic() + self._line_s
+        self._in_terminal = sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+
+    def __enter__(self) -> Screen:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    @property
+    def show(self) -> Callable[[Mapping[str, Any]], None]:
+        """Takes each new summary of the run."""
+        return self._draw if self._in_terminal else self._print
+
+    def _draw(self, summary: Mapping[str, Any]) -> None:
+        view = self._updated(summary)
+        if self._live is None:
+            from rich.live import Live  # the workers are starting, and nobody waits for it
+
+            self._live = Live(view, auto_refresh=False, transient=True)
+            self._live.start()
+        self._live.refresh()
+
+    def _print(self, summary: Mapping[str, Any]) -> None:
+        view = self._updated(summary)
+        if time.monotonic() >= self._print_at:
+            print(view.plain(), flush=True)
+            self._line_s = min(self._line_s * 1.1, self.MOST_S)
+            self._print_at = time.monotonic() + self._line_s
+
+    def _updated(self, summary: Mapping[str, Any]) -> View:
+        if self._view is None:
+            from pipeline.display import View
+
+            self._view = View(summary, self._limit_s)
+        self._view.show(summary)
+        return self._view
+
+
+def status(run: RunName = None) -> None:
+    """Show where a running flow stands."""
+    from pipeline.control import ask
+    from pipeline.display import status_lines
+    from pipeline.rundir import find
+
+    _, endpoint = find(run)
+    answer = ask(endpoint, {"verb": "status"})
+    for line in status_lines(answer["summary"]):
+        print(line)
+    for name, pid in answer["workers"].items():
+        print(f"worker {name}: process {pid}")
+
+
+def stop(run: RunName = None) -> None:
+    """Stop a running flow in order, as Ctrl-C does."""
+    from pipeline.control import ask
+    from pipeline.rundir import find
+
+    name, endpoint = find(run)
+    ask(endpoint, {"verb": "stop"})
+    print(f"{name} is stopping")
