@@ -312,7 +312,7 @@ def test_what_a_late_start_breaks_downstream_is_not_blamed_on_the_source():
     root.outs[:] = [Breaks()]
     root.start()
     assert not root.pump(FAR)
-    with pytest.raises(BlockError, match="^other raised ValueError"):
+    with pytest.raises(BlockError, match=r"^other raised ValueError"):
         root.pump(FAR)
 
 
