@@ -8,6 +8,7 @@ CATALOGUE: dict[str, str] = {
     "source.random_bits": "blocks.source.random_bits:RandomBits",
     "source.state_space": "blocks.source.state_space:StateSpace",
     "source.modes_messages": "blocks.source.modes_messages:ModesMessages",
+    "source.zeromq_stream": "blocks.source.zeromq_stream:ZeromqStream",
     "encoder.convolutional": "blocks.encoder.convolutional:Convolutional",
     "encoder.modulator": "blocks.encoder.modulator:Modulator",
     "channel.awgn": "blocks.channel.awgn:Awgn",
@@ -31,5 +32,6 @@ CATALOGUE: dict[str, str] = {
     "sink.tracking_error": "blocks.sink.tracking_error:TrackingError",
     "sink.modes_messages": "blocks.sink.modes_messages:ModesMessages",
     "sink.recording": "blocks.sink.recording:Recording",
+    "sink.zeromq_stream": "blocks.sink.zeromq_stream:ZeromqStream",
     "sink.null": "blocks.sink.null:Null",
 }

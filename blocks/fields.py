@@ -10,6 +10,8 @@ from pipeline.block import Field
 
 SENT = Field("symbols that were sent: +1 or -1 (BPSK), 0 or 1 (OOK), unit-energy QPSK", truth=True)
 SAMPLES = Field("received samples, matched-filter output", unit="V")
+TAG_SAMPLE = Field("numbers of the samples that have tags of GNU Radio, in order")
+TAGS = Field("the tags: PMT bytes of key, value and who set it, one tag after another")
 SYMBOLS = Field("decided symbols, in the alphabet of `sent`")
 POSTERIOR = Field("posterior of the trellis states; sums to one over `state`")
 LLR = Field("log-likelihood ratio of each bit, positive for bit 1", unit="nat")

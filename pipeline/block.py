@@ -33,7 +33,7 @@ import numpy as np
 
 from pipeline.draws import RandomStream
 from pipeline.errors import ConnectError, ParameterError
-from pipeline.frame import Array, FrameInfo, Gap, Scalar, StreamInfo
+from pipeline.frame import Array, FrameInfo, Gap, Scalar, Silence, StreamInfo
 from pipeline.params import Declared, ParamSet, param
 from pipeline.signature import (
     Field,
@@ -47,8 +47,8 @@ from pipeline.signature import (
 from pipeline.weights import Weights
 
 __all__ = [
-    "Block", "Context", "Field", "FieldType", "FrameInfo", "Gap", "Reframe", "Sink", "Source",
-    "Trainer", "param",
+    "Block", "Context", "Field", "FieldType", "FrameInfo", "Gap", "Reframe", "Silence", "Sink",
+    "Source", "Trainer", "param",
 ]  # fmt: skip
 
 State = Mapping[str, Array | Scalar]
@@ -195,14 +195,15 @@ class Source(Block):
 
     The runtime numbers the frames. `describe` says what the stream is; it is called after
     `start`. A source with several streams names them in `streams`; each has its own instance.
+    One that waits for others returns Silence every so often, so that its flow can be stopped.
     """
 
     rate: float = param(
         default=0.0, at_least=0.0, unit="frames/s", doc="pace; 0: as fast as possible"
     )
 
-    def describe(self) -> StreamInfo:
-        """Description of the stream."""
+    def describe(self) -> StreamInfo | None:
+        """Description of the stream; None to be asked again when the first frame is there."""
         return StreamInfo()
 
     def streams(self) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import catalogue
-from pipeline.block import Block, Context, Gap, Reframe, Sink, Source, make
+from pipeline.block import Block, Context, Gap, Reframe, Silence, Sink, Source, make
 from pipeline.flow import Flow
 from pipeline.frame import Array, FrameInfo, StreamInfo
 from pipeline.metrics import Histogram, micros
@@ -159,7 +159,8 @@ class DirectCalls:
             raise TypeError(f"{name} is no source")
         source.start()
         clock = clock_of(planned.port().writes)
-        lane = _Lane(source, stream, source.describe(), self._emitter(source, name), clock)
+        info = source.describe() or StreamInfo()
+        lane = _Lane(source, stream, info, self._emitter(source, name), clock)
         lane.after = self._after(name, lane, lane.info)
         return lane
 
@@ -173,7 +174,8 @@ class DirectCalls:
 
         def emit() -> Fields | Gap | None:
             before = now_ns() if timed else 0
-            result = process()
+            while isinstance(result := process(), Silence):
+                pass
             if timed:
                 note(now_ns() - before)
             if result is None or isinstance(result, Gap):

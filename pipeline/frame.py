@@ -83,6 +83,10 @@ class Gap(NamedTuple):
     samples: int
 
 
+class Silence(NamedTuple):
+    """What a source returns in place of fields while nothing comes; it is asked again."""
+
+
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
     """Description of a stream, carried by its `start` frame: time = epoch + sample / rate_hz."""

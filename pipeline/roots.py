@@ -10,9 +10,9 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from pipeline.block import Context, Gap, Source, make
+from pipeline.block import Context, Gap, Silence, Source, make
 from pipeline.errors import FieldError, RunError
-from pipeline.frame import Frame, Scalar
+from pipeline.frame import Frame, Scalar, StreamInfo
 from pipeline.instance import Fields, Instance
 from pipeline.metrics import Meter
 from pipeline.numbering import Numbering, clock_of
@@ -91,9 +91,10 @@ class SourceRoot:
             instance = self._guard(stream, 0, partial(Instance, block, self.port))
             if isinstance(block, Source):
                 info = self._guard(stream, 0, block.describe)
-                numbering = Numbering(stream, info, clock)
+                numbering = Numbering(stream, info or StreamInfo(), clock)
                 self._streams.append((block, instance, numbering))
-                self._push(numbering.start())
+                if info is not None:
+                    self._push(numbering.start())
         self._pace()
         self._next_ns = float(now_ns())
         if self._limits.seconds:
@@ -153,20 +154,25 @@ class SourceRoot:
                 return worked
             if now >= until_ns and worked:
                 return True
-            self._emit(now)
+            if not self._emit(now):
+                return worked
             worked = True
         return worked
 
-    def _emit(self, now: int) -> None:
+    def _emit(self, now: int) -> bool:
+        """Ask for the next frame and send it; False where nothing has come yet."""
         place = self._turn % len(self._streams)
         block, instance, numbering = self._streams[place]
         self._turn = place + 1
         if self._limits.frames and numbering.frames >= self._limits.frames:
             self._end(place)
-            return
-        self._next_ns += self._interval_ns
+            return True
         try:
             result = block.process()  # type: ignore[attr-defined]
+            if isinstance(result, Silence):
+                return False
+            if not numbering.seq:
+                self._describe(block, numbering)
             if result is None:
                 frame = None
             elif isinstance(result, Gap):
@@ -180,17 +186,29 @@ class SourceRoot:
                 frame = numbering.data(fields, born, NO_MARKS)
                 self.meter.note(born - now)
                 self.frames += 1
+        except BlockError:
+            raise  # of what follows, which the start of the stream has reached
         except Exception as error:
             raise BlockError(self.planned.name, numbering.stream, numbering.seq, error) from error
+        self._next_ns += self._interval_ns
         if frame is None:
             self._end(place)
         else:
             self._push(frame)
+        return True
+
+    def _describe(self, block: Source, numbering: Numbering) -> None:
+        """Start a stream that could not be described before."""
+        info = self._guard(numbering.stream, 0, block.describe)
+        numbering.info = info or StreamInfo()
+        self._push(numbering.start())
 
     def _end(self, place: int) -> None:
         block, _, numbering = self._streams.pop(place)
         self._turn = place  # of the stream after it
         self._pace()
+        if not numbering.seq:
+            self._describe(block, numbering)
         self._guard(numbering.stream, numbering.seq, block.close)
         self._push(numbering.end())
 

@@ -18,11 +18,11 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import numpy as np
 
 from pipeline.errors import ConnectError, FieldError
-from pipeline.frame import DTYPES, Array, FrameInfo, Gap
+from pipeline.frame import DTYPES, Array, FrameInfo, Gap, Silence
 from pipeline.weights import Weights
 
-#: What `process` may return beside fields: a source a Gap, a trainer Weights, both None.
-BESIDE = (Gap, Weights, type(None))
+#: What `process` may return beside fields: a source a Gap or Silence, a trainer Weights, both None.
+BESIDE = (Gap, Silence, Weights, type(None))
 _DIM = re.compile(r"\*?[A-Za-z]\w*|\d+|\.\.\.").fullmatch
 
 

@@ -16,4 +16,5 @@ settings.register_profile("kalvit", deadline=None, derandomize=True)
 settings.load_profile("kalvit")
 
 # blocks that a worker or a test loads as a user's own file: importing them twice would clash
-collect_ignore = ["fault_blocks.py"]
+# or that needs packages of another Python
+collect_ignore = ["fault_blocks.py", "peers/gnuradio_side.py"]

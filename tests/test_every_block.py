@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zmq_sides
 
 from blocks import CATALOGUE
 from blocks.decoder.mode_s import Modes
 from blocks.kernels import mode_s_encoding
 from blocks.sink.modes_messages import ModesMessages
-from pipeline.block import Block, Context, Reframe, Sink, Source, make, writes_of
+from pipeline.block import Block, Context, Reframe, Silence, Sink, Source, make, writes_of
 from pipeline.frame import DTYPES, FrameInfo, StreamInfo
 from pipeline.signature import FieldType, bind, check_array
 
@@ -391,6 +392,24 @@ CASES = [
     Case("decoder.modes", "samples", {"rate_hz": 2e6}, CANDIDATES),
     Case("decoder.modes", "times", {"memory_s": 20.0}, {**CANDIDATES, **TIMES}),
     Case("sink.modes_messages", inputs=decoded()),
+    Case(
+        "source.zeromq_stream",
+        values=zmq_sides.from_replier(REAL),
+        cuts=[{"length": 60, "frames": 40}, {"length": 1200, "frames": 2}],
+        resumes=False,  # the sender goes on
+    ),
+    Case(
+        "sink.zeromq_stream", "stream",
+        {"address": zmq_sides.ANYWHERE, "pattern": "pub", "pass_tags": True},
+        {"samples": ("time", REAL)},
+        resumes=False,  # its peers have what was sent
+    ),
+    Case(
+        "sink.zeromq_stream", "words",
+        {"address": zmq_sides.ANYWHERE, "pattern": "pub"},
+        {"samples": ("word time", words(BPSK))},
+        resumes=False,
+    ),
     Case("sink.null"),
 ]  # fmt: skip
 
@@ -497,6 +516,8 @@ class Run:
             self.seq += 1
             self.unanswered += 1
             result = self.block.process(**arguments)
+            while isinstance(result, Silence):
+                result = self.block.process(**arguments)
             if result is None and isinstance(self.block, Source):
                 break
             self._keep(result)

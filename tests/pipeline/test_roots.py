@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline import roots
-from pipeline.block import Gap
+from pipeline.block import Gap, Silence
 from pipeline.errors import RunError
 from pipeline.flow import Flow
 from pipeline.frame import Frame, Kind, StreamInfo
@@ -249,6 +249,71 @@ def test_a_frame_is_born_when_the_source_has_made_it(clock):
     births = [frame.born_ns for frame in frames if frame.kind is Kind.DATA]
     assert births == sorted(set(births))
     assert all(10**12 < birth <= clock.ns for birth in births)
+
+
+# sources that wait for others
+
+
+class Live(moving_blocks.MakeNumbers):
+    """Nothing comes before every second frame; the first one says what the stream is."""
+
+    told: StreamInfo | None = None
+    silent = False
+
+    def describe(self):
+        return self.told
+
+    def process(self) -> moving_blocks.Made | Silence | None:
+        self.silent = not self.silent and self.made % 2 == 0
+        if self.silent:
+            return Silence()
+        self.told = StreamInfo(rate_hz=7.0)
+        return super().process()
+
+
+@pytest.mark.parametrize("rate", [0.0, 100.0])
+def test_silence_gives_others_their_turn_and_is_no_frame(clock, rate):
+    root = source(cls=Live, frames=5, rate=rate)
+    root.start()
+    assert kinds(root) == []
+    assert not root.pump(FAR)
+    assert root.wait_ms() == 0  # the source waits by itself
+    while not root.done:
+        root.pump(FAR)
+        clock.ns += 10_000_000
+    frames = root.outs[0]
+    assert kinds(root) == ["start", *["data"] * 5, "end"]
+    assert [frame.seq for frame in frames] == list(range(7))
+    assert StreamInfo.from_marks(frames[0].marks) == StreamInfo(rate_hz=7.0)
+    assert (root.frames, root.meter.snapshot()["frames"]) == (5, 5)
+
+
+def test_a_silent_source_hears_a_stop_and_its_time_limit(clock):
+    root = source(Limits(seconds=1.0), cls=Live)
+    root.start()
+    assert not root.pump(FAR)
+    clock.ns += 10**9
+    assert root.pump(FAR)
+    assert root.done
+    assert kinds(root) == ["start", "end"]
+    assert StreamInfo.from_marks(root.outs[0][0].marks) == StreamInfo()
+    root = source(cls=Live)
+    root.start()
+    root.stop()
+    assert kinds(root) == ["start", "end"]
+
+
+def test_what_a_late_start_breaks_downstream_is_not_blamed_on_the_source():
+    class Breaks(list):
+        def push(self, frame):
+            raise BlockError("other", "main", 0, ValueError("no"))
+
+    root = source(cls=Live)
+    root.outs[:] = [Breaks()]
+    root.start()
+    assert not root.pump(FAR)
+    with pytest.raises(BlockError, match=r"^other raised ValueError"):
+        root.pump(FAR)
 
 
 # credit
