@@ -7,6 +7,8 @@ CATALOGUE: dict[str, str] = {
     "source.recording": "blocks.source.recording:Recording",
     "source.random_bits": "blocks.source.random_bits:RandomBits",
     "source.state_space": "blocks.source.state_space:StateSpace",
+    "source.rtl_tcp": "blocks.source.rtl_tcp:RtlTcp",
+    "source.soapy": "blocks.source.soapy:Soapy",
     "source.modes_messages": "blocks.source.modes_messages:ModesMessages",
     "encoder.convolutional": "blocks.encoder.convolutional:Convolutional",
     "encoder.modulator": "blocks.encoder.modulator:Modulator",
@@ -30,6 +32,9 @@ CATALOGUE: dict[str, str] = {
     "sink.error_rate": "blocks.sink.error_rate:ErrorRate",
     "sink.tracking_error": "blocks.sink.tracking_error:TrackingError",
     "sink.modes_messages": "blocks.sink.modes_messages:ModesMessages",
+    "sink.avr": "blocks.sink.avr:Avr",
+    "sink.beast": "blocks.sink.beast:Beast",
+    "sink.sbs": "blocks.sink.sbs:Sbs",
     "sink.recording": "blocks.sink.recording:Recording",
     "sink.null": "blocks.sink.null:Null",
 }
