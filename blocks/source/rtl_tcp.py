@@ -73,7 +73,7 @@ class RtlTcp(Source, name="source.rtl_tcp"):
     length: int = param(default=4096, at_least=1, unit="samples", doc="samples per frame")
     frames: int = param(default=0, at_least=0, unit="frames", doc="frames to read; 0: all")
     buffer_s: float = param(
-        default=0.5, above=0.0, unit="s", doc="most that the flow may fall behind"
+        default=1.0, above=0.0, unit="s", doc="most that the flow may fall behind"
     )
     timeout_s: float = param(
         default=3.0, above=0.0, unit="s", doc="silence after which the server counts as gone"
