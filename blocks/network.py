@@ -345,7 +345,9 @@ class Outlet:
                 return
         self._due = now
         try:
-            family, kind, _, _, place = socket.getaddrinfo(*self._server, type=socket.SOCK_STREAM)[0]
+            family, kind, _, _, place = socket.getaddrinfo(*self._server, type=socket.SOCK_STREAM)[
+                0
+            ]
             fresh = socket.socket(family, kind)
             _prepare(fresh)
             failed = fresh.connect_ex(place)

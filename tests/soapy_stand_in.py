@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType, SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 
@@ -17,16 +18,14 @@ class Device:
              that pass unseen; after the last one samples come
     """
 
-    script: list[int] = []
+    script: ClassVar[list[int]] = []
     timed = True
     rate_hz = 0.0
-    calls: list[tuple] = []
 
     def __init__(self, arguments: str) -> None:
         if arguments == "driver=none":
             raise RuntimeError("SoapySDR::Device::make() no match")
-        type(self).calls = []
-        self.arguments, self.place, self.steps = arguments, 0, list(self.script)
+        self.place, self.steps, self.calls = 0, list(self.script), []
 
     def __getattr__(self, name):
         if not name.startswith(("set", "activate", "deactivate", "close")):
@@ -45,7 +44,7 @@ class Device:
     def setupStream(self, side, kind, channels):
         return "stream"
 
-    def readStream(self, stream, buffers, count, timeoutUs):  # noqa: N803 (as in SoapySDR)
+    def readStream(self, stream, buffers, count, timeoutUs):
         step = self.steps.pop(0) if self.steps else 0
         if step < 0:
             return SimpleNamespace(ret=step, flags=0, timeNs=0)

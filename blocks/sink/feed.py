@@ -49,15 +49,13 @@ class Feed(Sink):
     _file: NewFile | None = None
 
     def check(self) -> None:
-        self._places = [
-            address(name, text) if text else None
-            for name, text in (("listen", self.listen), ("connect", self.connect))
-        ]
-        if self._places[1] is not None and self._places[1][1] == 0:
+        self._listen = address("listen", self.listen) if self.listen else None
+        self._server = address("connect", self.connect) if self.connect else None
+        if self._server is not None and self._server[1] == 0:
             raise ParameterError(f"connect = {self.connect!r}; a server has a port above 0")
         if self.path:
             self._file = NewFile(self.name, self.path, self.overwrite)
-        elif self._places == [None, None]:
+        elif not (self._listen or self._server):
             raise ParameterError(
                 'nowhere to send to: give listen = "127.0.0.1:0", connect = "host:port" or a path'
             )
@@ -65,8 +63,8 @@ class Feed(Sink):
     def start(self) -> None:
         self._close()
         self._messages = self._written = 0
-        if any(self._places):
-            self._outlet = Outlet(self.name, *self._places, self.most_waiting)
+        if self._listen or self._server:
+            self._outlet = Outlet(self.name, self._listen, self._server, self.most_waiting)
 
     def send(self, messages: Sequence[bytes]) -> None:
         """Hand over whole messages, as the readers get them."""

@@ -15,7 +15,7 @@ from pipeline.frame import Array, FrameInfo, StreamInfo
 BY_FORMAT = {0: 7, 4: 5, 5: 6, 16: 7, 20: 5, 21: 6, ALL_CALL: 8}
 VELOCITY = 19  # type code
 EMERGENCIES = (7500, 7600, 7700)  # squawks
-BEGIN = datetime(1970, 1, 1)  # noqa: DTZ001 (UTC, as all times here)
+BEGIN = datetime(1970, 1, 1)  # UTC, as all times here
 
 
 class Sbs(Feed, name="sink.sbs"):

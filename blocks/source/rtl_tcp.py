@@ -168,9 +168,7 @@ class _Reader:
                 f"{where}: cannot get samples from {text_of(place)}: {_reason(error)}; is an "
                 "rtl_tcp server running there?"
             ) from None
-        self._thread = threading.Thread(
-            target=self._read, name=f"reader of {where}", daemon=True
-        )
+        self._thread = threading.Thread(target=self._read, name=f"reader of {where}", daemon=True)
         self._thread.start()
         with self._changed:
             begun = self._changed.wait_for(lambda: self.epoch_utc_ns or self._away_since, timeout_s)
@@ -310,5 +308,3 @@ class _Reader:
 
 def _reason(error: OSError) -> str:
     return error.strerror or str(error)
-
-

@@ -123,9 +123,7 @@ class Soapy(Source, name="source.soapy"):
     def _read(self) -> Array:
         """The next samples, none if none came; counts those that were lost before them."""
         api, samples = self._api, np.empty(self.length, np.complex64)
-        came = self._receiver.readStream(
-            self._stream, [samples], self.length, timeoutUs=LOOK_US
-        )
+        came = self._receiver.readStream(self._stream, [samples], self.length, timeoutUs=LOOK_US)
         if came.ret == api.SOAPY_SDR_OVERFLOW:
             self._overflown = True
             return samples[:0]

@@ -87,8 +87,7 @@ def test_what_a_reader_sends_is_thrown_away_and_too_much_of_it_ends_the_connecti
         made.send(LINES[:10])
         assert reader.recv(1 << 16).startswith(b"line 0\n")
         with pytest.raises(OSError, match=r"reset|pipe"):
-            for _ in range(1000):
-                loud.sendall(bytes(100_000))
+            loud.sendall(bytes(100_000_000))
         wait_for(lambda: made.counts.refused == 1)
         assert made.counts.readers == 1
         reader.close()
@@ -186,5 +185,5 @@ def test_addresses_are_read(text, place):
 
 @pytest.mark.parametrize("text", ["", "30002", "host", "host:", "host:port", "host:65536", "::1:5"])
 def test_addresses_that_are_none_are_refused(text):
-    with pytest.raises(ParameterError, match="listen = .*expected"):
+    with pytest.raises(ParameterError, match=r"listen = .*expected"):
         address("listen", text)

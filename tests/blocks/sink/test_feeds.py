@@ -102,9 +102,7 @@ def test_beast_gives_kind_time_level_and_message(tmp_path):
     frame["message_time"] = frame["message_time"] + 0x1A1A1A / 12e6
     levels = np.full(len(messages), 26 / 255, np.float32)
     levels[1:4] = 0.0001, 0.5, 2.0
-    frames = unescaped(
-        written(Beast, tmp_path / "made", frame | {"candidate_level": levels})
-    )
+    frames = unescaped(written(Beast, tmp_path / "made", frame | {"candidate_level": levels}))
     assert [message for *_, message in frames] == [message.tobytes() for message in messages]
     assert [kind for kind, *_ in frames] == ["2" if m.size == 7 else "3" for m in messages]
     assert [at for _, at, *_ in frames] == [
