@@ -132,6 +132,7 @@ class Outlet:
         self._ear.setblocking(False)
         self._selector.register(self._ear, selectors.EVENT_READ)
         self._rung = False
+        self._pause_s = 0.0
         self._until: float | None = None  # when to end, once it is to be closed
         self._thread = threading.Thread(target=self._serve, name=f"outlet of {where}", daemon=True)
         self._thread.start()
@@ -143,6 +144,9 @@ class Outlet:
         size = sum(map(len, messages))
         with self._lock:
             for reader in self._readers:
+                if reader.late:
+                    self.counts.lost += len(messages)
+                    continue
                 reader.waiting.extend(messages)
                 reader.size += size
                 if reader.size > self._most_waiting:
@@ -264,7 +268,7 @@ class Outlet:
         except BlockingIOError:
             return
         except OSError:  # too many files are open: it would come again at once
-            time.sleep(FIRST_RETRY_S)
+            self._pause_s = FIRST_RETRY_S
             return
         if self._until is not None or self.counts.readers >= MOST_READERS:
             self.counts.refused += 1
@@ -295,6 +299,8 @@ class Outlet:
             with self._lock:
                 for key, _ in found:
                     self._serve_one(key)
+            time.sleep(self._pause_s)
+            self._pause_s = 0.0
         with self._lock:
             self._end()
 

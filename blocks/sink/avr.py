@@ -14,7 +14,7 @@ class Avr(Feed, name="sink.avr"):
     """A line for each message: `*`, its digits, `;`, as dump1090 takes at its port 30001.
 
     With `timed` it is `@`, 12 hexadecimal digits of a clock of 12 MHz that begins with the stream,
-    the digits, `;`. Where the lines go: `listen`, `connect`, `path`, as in sink/feed.py.
+    the digits, `;`. What feeds share is told in sink/feed.py.
 
     messages      (message, 14)  uint8
     message_bits  (message)      int16, 56 or 112

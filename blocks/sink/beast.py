@@ -20,8 +20,8 @@ class Beast(Feed, name="sink.beast"):
     The escape is 1A hexadecimal, doubled wherever it comes in what follows the kind; the kind is
     "2" for 56 bits, "3" for 112. The clock runs at 12 MHz and begins with the stream. The level is
     the mean amplitude of the pulses, 255 at the full scale of the receiver (samples of 1), at least
-    1; it is 0 where the stream has no levels. Where it goes: `listen`, `connect`, `path`, as in
-    sink/feed.py; dump1090 takes it at its port 30004.
+    1; it is 0 where the stream has no levels. dump1090 takes it at its port 30004. What feeds share
+    is told in sink/feed.py.
 
     messages          (message, 14)  uint8
     message_bits      (message)      int16, 56 or 112

@@ -35,14 +35,18 @@ class Feed(Sink):
         doc='where readers may connect, "host:port"; ":port" for this machine only, port 0 for any '
         "that is free; empty: nowhere",
     )
-    connect: str = param(default="", doc='server to send to, "host:port"; empty: none')
+    connect: str = param(
+        default="",
+        doc='server to send to, "host:port"; it is called again when it goes away; empty: none',
+    )
     path: str = param(default="", doc="file to write; empty: none")
     overwrite: bool = param(default=False, doc="replace the file if it is there already")
     most_waiting: int = param(
-        default=1 << 20, at_least=1024, unit="bytes", doc="most that may wait for a reader"
-    )
+        default=1 << 20, at_least=1024, unit="bytes",
+        doc="most that may wait: a slower reader is dropped, of a server the oldest messages are",
+    )  # fmt: skip
     linger_s: float = param(
-        default=1.0, at_least=0.0, unit="s", doc="most that readers may take at the end"
+        default=0.4, at_least=0.0, unit="s", doc="most that readers may take at the end"
     )
 
     _outlet: Outlet | None = None

@@ -29,8 +29,8 @@ class Sbs(Feed, name="sink.sbs"):
 
     Transmission types: 1 identification, 2 position on the surface, 3 in the air, 4 velocity,
     5 altitude, 6 squawk, 7 air to air, 8 all-call reply. Other squitters are left out. Times are
-    UTC; where the stream does not say when it began, it began in 1970. Where the lines go:
-    `listen`, `connect`, `path`, as in sink/feed.py.
+    UTC; where the stream does not say when it began, it began in 1970. What feeds share is told in
+    sink/feed.py.
     """
 
     def start(self) -> None:
