@@ -1,9 +1,10 @@
-"""Mode S from samples that are not what they should be: the rest of the stream goes on."""
+"""Mode S from samples as they come, good and bad: after bad ones the rest of the stream goes on."""
 
 import json
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ import time
 import numpy as np
 import pytest
 from mode_s_air import envelope, squitter
-from rtl_tcp_server import HEADER, Server
+from rtl_tcp_server import HEADER, Server, sending
 
 from pipeline.errors import RunError
 from pipeline.flow import Flow
@@ -82,6 +83,23 @@ def test_a_rate_that_was_declared_wrong_gives_no_false_messages_or_is_refused(tm
     assert counted(tmp_path, CU8, "air.cu8", 2.4e6)["messages"] == 0
     with pytest.raises(RunError, match=r"the stream has 1e\+06 Hz; expected 2e\+06 Hz or 2\.4e"):
         counted(tmp_path, CU8, "air.cu8", 1e6)
+
+
+def test_the_live_flow_counts_messages_and_sends_them_out():
+    commands: list[bytes] = []
+    with sending(CU8.tobytes(), commands) as server:
+        flow = Flow.load("modes_live")
+        flow.set("receiver.connect", server.address)
+        flow.set("receiver.length", 1000)
+        for feed in ("avr", "beast", "sbs"):
+            assert flow.blocks[feed].params["listen"].startswith("127.0.0.1:3000")
+            flow.set(f"{feed}.listen", ":0")
+        results = run(flow, frames=COUNT)["results"]
+    assert struct.pack(">BI", 0x01, 1_090_000_000) in commands
+    assert results["counts"]["messages"] == COUNT
+    assert results["avr"]["messages"] == results["beast"]["messages"] == COUNT
+    # random contents: some have type codes without a line
+    assert 0 < results["sbs"]["messages"] <= COUNT
 
 
 def test_a_receiver_that_goes_away_in_mid_stream_costs_what_is_counted():
