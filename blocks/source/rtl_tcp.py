@@ -159,6 +159,7 @@ class _Reader:
         self._waiting: deque[Array | int] = deque()  # bytes of a frame, or samples lost
         self._samples = 0  # that wait
         self._away_since = 0.0  # up to when all is told that came or was lost; 0: connected
+        self._heard, self._pause_s = time.monotonic(), FIRST_RETRY_S
         self._failure = ""
         self._closing = False
         try:
@@ -240,16 +241,20 @@ class _Reader:
     def _read_from(self, server: socket.socket) -> None:
         """Put frames to those that wait, until the server hangs up or is silent for too long."""
         frame, got = np.empty(self._frame_bytes, np.uint8), 0
-        heard = time.monotonic()
+        begun = time.monotonic()
         try:
-            while not self._closing and time.monotonic() - heard < self._timeout_s:
+            # before the first sample `__init__` watches the time
+            while not self._closing and (
+                not self.epoch_utc_ns
+                or time.monotonic() - max(begun, self._heard) < self._timeout_s
+            ):
                 try:
                     count = server.recv_into(frame.data[got:])
                 except TimeoutError:
                     continue
                 if count == 0:
                     return
-                heard = time.monotonic()
+                self._heard, self._pause_s = time.monotonic(), FIRST_RETRY_S
                 got += count
                 if got >= CU8.bytes and (not self.epoch_utc_ns or self._away_since):
                     self._begin(got // CU8.bytes)
@@ -259,7 +264,7 @@ class _Reader:
         finally:
             self._put(frame[: got - got % CU8.bytes])
             with self._changed:
-                self._away_since = heard
+                self._away_since = self._away_since or self._heard
                 self._changed.notify_all()
 
     def _begin(self, samples: int) -> None:
@@ -287,19 +292,19 @@ class _Reader:
 
     def _dial_again(self) -> socket.socket | None:
         """A new connection; None where it is closed or the patience is at its end."""
-        pause_s, since, why = FIRST_RETRY_S, time.monotonic(), ""
-        while not self._patience_s or time.monotonic() - since < self._patience_s:
+        why = "it sends no samples"
+        while not self._patience_s or time.monotonic() - self._heard < self._patience_s:
             with self._changed:
-                if self._changed.wait_for(lambda: self._closing, pause_s):
+                if self._changed.wait_for(lambda: self._closing, self._pause_s):
                     return None
-            pause_s = min(2.0 * pause_s, LAST_RETRY_S)
+            self._pause_s = min(2.0 * self._pause_s, LAST_RETRY_S)
             try:
                 return self._dial()
             except OSError as error:
                 why = _reason(error)
         with self._changed:
             self._failure = (
-                f"{self._where}: {text_of(self._place)} went away and could not be reached for "
+                f"{self._where}: {text_of(self._place)} went away and gave no samples for "
                 f"{self._patience_s:g} s: {why}"
             )
             self._changed.notify_all()

@@ -112,10 +112,15 @@ def pairs_of(ours, theirs):
     return [(ours[a + k], theirs[b + k]) for a, b, size in blocks for k in range(size)]
 
 
-@pytest.mark.parametrize(("sink", "port"), [("sink.avr", 0), ("sink.beast", 1)])
-def test_it_shows_the_aircraft_and_positions_that_we_decode(tmp_path, sink, port):
+@pytest.mark.parametrize(
+    ("sink", "port", "values"),
+    [("sink.avr", 0, {}), ("sink.avr", 0, {"timed": True}), ("sink.beast", 1, {})],
+    ids=["avr", "timed avr", "beast"],
+)
+def test_it_shows_the_aircraft_and_positions_that_we_decode(tmp_path, sink, port, values):
     with dump1090() as (*ports, out):
-        fed, ours = decode(sink, tmp_path, connect=f"127.0.0.1:{ports[port]}", linger_s=5.0)
+        server = f"127.0.0.1:{ports[port]}"
+        fed, ours = decode(sink, tmp_path, connect=server, linger_s=5.0, **values)
         theirs = told_by(out, len(ours))
     assert fed["sent"] == fed["messages"] >= 350
     assert fed["lost"] == 0

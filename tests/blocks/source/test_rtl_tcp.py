@@ -113,6 +113,9 @@ def test_a_server_that_goes_away_is_called_again_and_the_time_between_is_a_gap()
 
     def serve(connection, number):
         connection.sendall(HEADER)
+        if number == 1:  # a second one gives up before it sends a sample
+            time.sleep(0.2)
+            return
         left.append(time.monotonic())
         connection.sendall(CONTENT[: 1200 if number else 1001])  # 1001 end inside a sample
         if number:
@@ -127,6 +130,18 @@ def test_a_server_that_goes_away_is_called_again_and_the_time_between_is_a_gap()
     assert {place for place, _ in gaps} == {500}
     away = (left[1] - left[0]) * RATE
     assert sum(lost for _, lost in gaps) == pytest.approx(away, abs=0.1 * RATE)
+
+
+def test_a_server_that_only_ever_says_hello_exhausts_the_patience():
+    def serve(connection, number):
+        connection.sendall(HEADER + (b"" if number else CONTENT[:200]))
+
+    with Server(serve) as server:
+        block = source_of(server, patience_s=0.5)
+        taken(block, 100)
+        with pytest.raises(RunError, match=r"gave no samples for 0\.5 s: it sends no samples"):
+            taken(block, 1)
+        block.close()
 
 
 def test_the_clock_runs_on_while_a_server_is_away_and_patience_ends():
@@ -146,7 +161,7 @@ def test_the_clock_runs_on_while_a_server_is_away_and_patience_ends():
                 lost += came.samples if isinstance(came, Gap) else 0
         except RunError as error:
             said = str(error)
-        assert "went away and could not be reached for 0.8 s: it sent b'HTTP/1.1 400'" in said
+        assert "went away and gave no samples for 0.8 s: it sent b'HTTP/1.1 400'" in said
         block.close()
     assert lost / RATE == pytest.approx(time.monotonic() - begin, abs=0.5)
 
