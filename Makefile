@@ -1,6 +1,8 @@
 # make setup    .venv with everything; demo, test, bench, lint and fuzz call it
 # make demo     a stream of symbols through a channel into a Viterbi receiver, about 20 s
 # make test     the tests, doctests included
+# make test-peers  the programs that tests/peers compares with (Debian's packages; needs root or
+#               sudo), and the tests that do; `make test` runs those whose program is there
 # make bench    throughput and latency, side by side with peers; writes bench/RESULTS.md
 # make peers    the Python packages that the bench compares with; it runs without them, too, and
 #               compares with GNU Radio where Debian's package gnuradio is installed
@@ -23,7 +25,7 @@ export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 export NUMBA_NUM_THREADS := 1
 
-.PHONY: setup demo test bench peers lint fuzz clean
+.PHONY: setup demo test test-peers bench peers lint fuzz clean
 
 setup: $(READY)
 
@@ -39,6 +41,10 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+test-peers: setup
+	.ci/peers
+	$(BIN)/python -m pytest tests/peers -rs
 
 peers: $(PEERS)
 

@@ -193,7 +193,13 @@ def edge_rows(summary: Summary, live: bool = True) -> list[Row]:
 
 
 def result_lines(summary: Summary) -> Iterator[str]:
-    """A line for each sink with its numbers; lists and histories are left to the JSON."""
+    """A line for each sink with its numbers; lists and histories are left to the JSON.
+
+    And one for each source that lost something, and each block with weights.
+    """
+    for name, block in summary["blocks"].items():
+        if block.get("gaps"):
+            yield f"{name}: {block['lost_samples']:,} samples lost in {block['gaps']:,} gaps"
     for name, result in summary["results"].items():
         shown = [
             f"{WORDS.get(key, key).replace('_', ' ')} {_value(value)}"

@@ -114,6 +114,8 @@ def summary(
                 "busy_s": block["busy_ns"] / 1e9,
                 "us_per_frame": micros(histogram, ("p50", 0.5), ("p99", 0.99)),
             }
+            if "gaps" in block:  # of a source
+                blocks[name] |= {"gaps": block["gaps"], "lost_samples": block["lost_samples"]}
         frames += sum(snapshot.get("emitted", {}).values())
         latency.merge(Histogram(snapshot.get("latency", {})))
         for name, counts in snapshot.get("edges", {}).items():

@@ -13,7 +13,7 @@ from contextlib import suppress
 import numpy as np
 
 from pipeline.block import Context, Sink, Source, make
-from pipeline.frame import Frame, Kind
+from pipeline.frame import Frame, Kind, StreamInfo
 from pipeline.instance import Instance
 from pipeline.plan import Plan, Planned
 from pipeline.signature import FieldType
@@ -28,12 +28,24 @@ def rehearse(plan: Plan, worker: str) -> None:
         if not issubclass(planned.cls, Source | Sink):
             with suppress(Exception), np.errstate(all="ignore"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                _once(planned, plan.flow.seed)
+                _once(planned, plan.flow.seed, _info(plan, name))
 
 
-def _once(planned: Planned, seed: int) -> None:
+def _info(plan: Plan, name: str) -> StreamInfo:
+    """What the stream will be like: blocks may choose their kernels by its rate."""
+    while (edge := plan.parent(name)) is not None:
+        name = edge.source
+    source = plan.blocks[name].block
+    with suppress(Exception):  # it may not know before it starts
+        if isinstance(source, Source):
+            return source.describe() or StreamInfo()
+    return StreamInfo()
+
+
+def _once(planned: Planned, seed: int, info: StreamInfo) -> None:
     port = planned.port()
-    block = make(planned.cls, planned.block.values(), Context(planned.name, seed=seed))
+    context = Context(planned.name, seed=seed, info=info)
+    block = make(planned.cls, planned.block.values(), context)
     instance = Instance(block, port)
     given = {name: spec.type for name, spec in planned.given.items()}
     fields = {field: _zeros(given[field]) for _, field in port.reads}

@@ -56,6 +56,7 @@ class SourceRoot:
         self.branches: list[Branch] = []
         self.meter = Meter()
         self.frames = 0
+        self.gaps = self.lost_samples = 0
         self._ended = False
         self._seed, self._limits = seed, limits
         self._streams: list[tuple[Source, Instance, Numbering]] = []
@@ -179,6 +180,8 @@ class SourceRoot:
                 if result.samples < 1:
                     raise FieldError(f"a gap of {result.samples} samples; expected at least 1")
                 frame = numbering.gap(result.samples)
+                self.gaps += 1
+                self.lost_samples += result.samples
             else:
                 fields: Fields = {}
                 instance.store(fields, result)

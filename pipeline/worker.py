@@ -315,7 +315,11 @@ class Worker:
 
     def snapshot(self) -> dict[str, Any]:
         """Numbers of this worker so far."""
-        blocks = {source.planned.name: source.meter.snapshot() for source in self.sources}
+        blocks = {
+            source.planned.name: source.meter.snapshot()
+            | {"gaps": source.gaps, "lost_samples": source.lost_samples}
+            for source in self.sources
+        }
         latency = Histogram()
         models = {}
         for segment in self.segments:

@@ -11,18 +11,20 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soapy_stand_in
 import zmq_sides
+from rtl_tcp_server import Server, sending
 
 from blocks import CATALOGUE
 from blocks.decoder.mode_s import Modes
 from blocks.kernels import mode_s_encoding
-from blocks.sink.modes_messages import ModesMessages
 from pipeline.block import Block, Context, Reframe, Silence, Sink, Source, make, writes_of
 from pipeline.frame import DTYPES, FrameInfo, StreamInfo
 from pipeline.signature import FieldType, bind, check_array
@@ -127,16 +129,27 @@ CANDIDATES = {
 TIMES = {"candidate_time": ("candidate", np.arange(2400) / 20.0)}
 
 
-def decoded() -> Mapping[str, tuple[str, np.ndarray]]:
-    """What decoder.modes makes of CANDIDATES: as many messages, and the status of as many."""
+def load(name: str) -> type[Block]:
+    module, _, cls = CATALOGUE[name].partition(":")
+    return getattr(importlib.import_module(module), cls)
+
+
+def decoded(sink: str = "sink.modes_messages") -> Mapping[str, tuple[str, np.ndarray]]:
+    """What decoder.modes makes of CANDIDATES, as far as this sink reads it.
+
+    There are as many messages as candidates of which the status is told.
+    """
     block = Modes()
     block.start()
     found = block.process(**{name: array for name, (_, array) in {**CANDIDATES, **TIMES}.items()})
     count = len(found.messages)
     dims = {"messages": "message byte", "callsign": "message character"}
-    inputs = {"candidate_status": ("candidate", found.candidate_status[:count])}
-    for name in list(ModesMessages.signature().reads)[1:]:
-        inputs[name] = (dims.get(name, "message"), getattr(found, name))
+    inputs = {}
+    for name in load(sink).signature().reads:
+        if name == "candidate_status":
+            inputs[name] = ("candidate", found.candidate_status[:count])
+        elif hasattr(found, name):
+            inputs[name] = (dims.get(name, "message"), getattr(found, name))
     return inputs
 
 
@@ -162,6 +175,26 @@ def a_text(text: str) -> Callable[[Path], Values]:
         return {"path": str(folder / "made.txt")}
 
     return values
+
+
+def beside(folder: Path) -> Values:
+    """Parameters of a sink that writes a file in which streams follow one another as they come."""
+    return {"path": str(folder.with_suffix(".out")), "overwrite": True}
+
+
+@cache
+def receiver() -> Server:
+    """A server of samples, as long as the tests run."""
+    return sending(np.rint(127.5 + 100.0 * REAL.clip(-1.2, 1.2)).astype(np.uint8).tobytes())
+
+
+def of_receiver(folder: Path) -> Values:
+    return {"connect": receiver().address, "length": 50, "frames": 20}
+
+
+def of_stand_in(folder: Path) -> Values:
+    soapy_stand_in.install()
+    return {"length": 50, "frames": 20}
 
 
 CASES = [
@@ -410,6 +443,17 @@ CASES = [
         {"samples": ("word time", words(BPSK))},
         resumes=False,
     ),
+    Case("sink.avr", "", beside, decoded("sink.avr"), resumes=False),  # its memory is a file
+    Case("sink.beast", "", beside, decoded("sink.beast"), resumes=False),
+    Case("sink.sbs", "", beside, decoded("sink.sbs"), resumes=False),
+    Case(
+        "source.rtl_tcp", "", of_receiver, resumes=False,  # samples come once
+        cuts=[{"length": 1, "frames": 1000}, {"length": 7, "frames": 143}],
+    ),
+    Case(
+        "source.soapy", "", of_stand_in, resumes=False,
+        cuts=[{"length": 1, "frames": 1000}, {"length": 7, "frames": 143}],
+    ),
     Case("sink.null"),
 ]  # fmt: skip
 
@@ -418,11 +462,6 @@ WHOLE, ONES, SEVENS, THOUSANDS = (10_000,), (1,), (7,), (1000,)
 RAGGED = (0, 1, 3, 0, 11, 29, 1, 500, 0, 64, 2, 250)
 
 Frame = Mapping[str, np.ndarray]
-
-
-def load(name: str) -> type[Block]:
-    module, _, cls = CATALOGUE[name].partition(":")
-    return getattr(importlib.import_module(module), cls)
 
 
 def cut_axis(dims: Sequence[str]) -> int:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int8, Int16, UInt8, UInt32
 
 from blocks.kernels import mode_s
 from blocks.kernels.mode_s import Candidate, Position
+from blocks.sink.new_file import NewFile
 from pipeline.block import Sink, param
-from pipeline.errors import ParameterError, RunError
 from pipeline.frame import Array, FrameInfo, Scalar, StreamInfo
 
 DRAWN = 20_000  # positions in the picture, the last ones
@@ -41,18 +40,11 @@ class ModesMessages(Sink, name="sink.modes_messages"):
     path: str = param(default="", doc="file for a line of JSON per message; empty: none")
     overwrite: bool = param(default=False, doc="replace the file if it is there already")
 
-    _file: TextIO | None = None
+    _file: NewFile | None = None
 
     def check(self) -> None:
-        if not self.path:
-            return
-        path = Path(self.path).expanduser()
-        if path.is_dir():
-            raise ParameterError(f"{path} is a folder; expected a file for messages")
-        if path.exists() and not self.overwrite:
-            raise ParameterError(f"{path} exists; give another path, or set overwrite = true")
-        if not (path.parent.is_dir() and os.access(path.parent, os.W_OK | os.X_OK)):
-            raise ParameterError(f"no file can be made in the folder {path.parent}")
+        if self.path:
+            self._file = NewFile(self.name, self.path, self.overwrite)
 
     def start(self) -> None:
         self._close()
@@ -111,7 +103,7 @@ class ModesMessages(Sink, name="sink.modes_messages"):
         told = np.isfinite(latitude)
         columns = (message_address, latitude, longitude, altitude)
         self._trail.extend(zip(*(column[told].tolist() for column in columns), strict=True))
-        if self.path:
+        if self._file is not None:
             said = {
                 "latitude": latitude, "longitude": longitude, "altitude": altitude,
                 "ground_speed": ground_speed, "track": track,
@@ -139,7 +131,7 @@ class ModesMessages(Sink, name="sink.modes_messages"):
                 for name, column in said.items():
                     if np.isfinite(column[row]):
                         line[name] = round(float(column[row]), DECIMALS)
-                self._write(json.dumps(line) + "\n")
+                self._file.write(json.dumps(line).encode() + b"\n")
 
     def _count_strict(self, stream: str, codes: Array, strict: Array) -> None:
         """Count strict messages, and those that were in doubt until their code is believed."""
@@ -155,28 +147,13 @@ class ModesMessages(Sink, name="sink.modes_messages"):
             else:
                 doubtful[code] += 1
 
-    def _write(self, line: str) -> None:
-        try:
-            if self._file is None:
-                self._file = Path(self.path).expanduser().open("w", encoding="utf-8")
-            self._file.write(line)
-        except OSError as error:
-            raise self._failed(error) from None
-
     def finish(self) -> list[None]:
         self._close()
         return []
 
     def _close(self) -> None:
         if self._file is not None:
-            file, self._file = self._file, None
-            try:
-                file.close()
-            except OSError as error:
-                raise self._failed(error) from None
-
-    def _failed(self, error: OSError) -> RunError:
-        return RunError(f"{self.name}: cannot write {self.path}: {error.strerror}")
+            self._file.close()
 
     def report(self, folder: Path | None) -> Mapping[str, Any]:
         told = int(self._positions[Position.PAIR] + self._positions[Position.NEAR])

@@ -12,12 +12,12 @@ import numpy as np
 from jaxtyping import Float64, Int16, UInt8
 
 from blocks import fields
+from blocks.formats.mode_s import TICKS_HZ
 from blocks.kernels import mode_s
 from pipeline.block import Source, param
 from pipeline.errors import ParameterError, RunError
 from pipeline.frame import Array, Scalar, StreamInfo
 
-TICKS_HZ = 12e6  # of the clock in AVR lines with a time
 LONGEST = 10_000  # bytes of a line
 _FRAME = re.compile(r"(?:[0-9A-Fa-f]{14}|[0-9A-Fa-f]{28})").fullmatch
 _TIMED = re.compile(r"@([0-9A-Fa-f]{12})(\w*);").fullmatch

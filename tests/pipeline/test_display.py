@@ -172,6 +172,13 @@ def test_results_say_which_weights_serve():
     assert line == "detector: weights v3, 2 swaps, 1 refused"
 
 
+def test_samples_that_a_source_lost_have_a_line():
+    found = summary(results={})
+    found["blocks"]["symbols"] |= {"gaps": 2, "lost_samples": 12345}
+    found["blocks"]["detector"] |= {"gaps": 0, "lost_samples": 0}
+    assert list(result_lines(found)) == ["symbols: 12,345 samples lost in 2 gaps"]
+
+
 def test_final_lines_hold_totals_tables_results_and_files():
     edges = {"detector->errors": edge(frames=1000, bytes=2_500_000, queue=0)}
     lines = list(final_lines(summary(edges=edges), "runs/toy-0a1b2c", ["errors.png"]))

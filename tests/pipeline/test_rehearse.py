@@ -8,11 +8,13 @@ from jaxtyping import Float32, Int8
 
 from pipeline.block import Block, Field, Sink, Source
 from pipeline.flow import Flow
-from pipeline.frame import Array
+from pipeline.frame import Array, StreamInfo
 from pipeline.local import run
 from pipeline.rehearse import rehearse
 
 SEEN: list[tuple[str, tuple[int, ...], bool]] = []  # block, shape, whether only zeros
+
+RATES: list[float] = []  # that instances of Counts were told
 
 
 class Started(NamedTuple):
@@ -20,6 +22,9 @@ class Started(NamedTuple):
 
 
 class Ones(Source, name="source.ones"):
+    def describe(self) -> StreamInfo:
+        return StreamInfo(rate_hz=8.0)
+
     def start(self) -> None:
         self._left = 2
 
@@ -38,6 +43,7 @@ class Counts(Block, name="frontend.counts"):
 
     def start(self) -> None:
         self._calls = 0
+        RATES.append(self.context.info.rate_hz)
 
     def process(self, samples: Float32[Array, "word time"]) -> list[Counted]:
         self._calls += 1
@@ -68,6 +74,7 @@ def flow(monkeypatch):
     for cls in CLASSES:
         monkeypatch.setitem(Block.registry, cls.name, cls)
     SEEN.clear()
+    RATES.clear()
     flow = Flow("toy")
     for name, cls in zip(("source", "counts", "sink"), CLASSES, strict=True):
         flow.add(name, cls.name)
@@ -78,6 +85,11 @@ def flow(monkeypatch):
 def test_blocks_see_one_frame_of_zeros_and_sources_and_sinks_none(flow):
     rehearse(flow.check(), "main")
     assert SEEN == [("counts", (1, 64), True)]
+
+
+def test_blocks_rehearse_with_the_rate_that_their_source_tells_before_it_starts(flow):
+    rehearse(flow.check(), "main")
+    assert RATES == [8.0]
 
 
 def test_only_the_blocks_of_the_worker_rehearse(flow):
