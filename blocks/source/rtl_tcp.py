@@ -17,7 +17,7 @@ from jaxtyping import Complex64
 from blocks import fields
 from blocks.formats.encoding import RAW
 from blocks.network import FIRST_RETRY_S, LAST_RETRY_S, address, text_of
-from pipeline.block import Gap, Source, param
+from pipeline.block import Gap, Silence, Source, param
 from pipeline.errors import RunError
 from pipeline.frame import Array, Scalar, StreamInfo
 
@@ -42,8 +42,7 @@ class RtlTcp(Source, name="source.rtl_tcp"):
     more than `buffer_s` goes on with what is new: what waits is dropped, and a gap says how much.
     A server that goes away, or is silent for `timeout_s`, is called again with growing pauses, and
     the time until samples come again is a gap, as the clock of this machine has it; so is what it
-    sent of a last sample. While nothing comes, frames without samples go out now and then, so that
-    whoever holds something back does not wait.
+    sent of a last sample.
 
     What the server itself drops, because the network is too slow, it does not tell. The first
     samples may come from before the settings took effect.
@@ -115,13 +114,15 @@ class RtlTcp(Source, name="source.rtl_tcp"):
             format="rtl_tcp",
         )
 
-    def process(self) -> Samples | Gap | None:
+    def process(self) -> Samples | Gap | Silence | None:
         if self._reader is None or (self.frames and self._sent >= self.frames):
             return None
         came = self._reader.take(LOOK_S)
         if isinstance(came, int):
             return Gap(came)
-        self._sent += came.size > 0
+        if not came.size:
+            return Silence()
+        self._sent += 1
         return Samples(CU8.decode(came))
 
     def frames_left(self) -> int | None:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Complex64
 
 from blocks import fields
-from pipeline.block import Gap, Source, param
+from pipeline.block import Gap, Silence, Source, param
 from pipeline.errors import ParameterError, RunError
 from pipeline.frame import Array, Scalar, StreamInfo
 
@@ -29,8 +29,7 @@ class Soapy(Source, name="source.soapy"):
     """The samples of a receiver, by way of SoapySDR, as they come.
 
     Where the receiver says that samples were lost, a gap says how many: by its own time stamps if
-    it has them, else by the clock of this machine. While nothing comes, frames without samples go
-    out now and then.
+    it has them, else by the clock of this machine.
 
     SoapySDR is a library of the operating system. Its Python module comes with Debian's package
     python3-soapysdr, for Debian's own Python: make the environment with --system-site-packages.
@@ -108,7 +107,7 @@ class Soapy(Source, name="source.soapy"):
             format="soapy",
         )
 
-    def process(self) -> Samples | Gap | None:
+    def process(self) -> Samples | Gap | Silence | None:
         if self._receiver is None or (self.frames and self._sent >= self.frames):
             return None
         if self._kept is None:
@@ -117,7 +116,9 @@ class Soapy(Source, name="source.soapy"):
             lost, self._lost = self._lost, 0
             return Gap(lost)
         samples, self._kept = self._kept, None
-        self._sent += samples.size > 0
+        if not samples.size:
+            return Silence()
+        self._sent += 1
         return Samples(samples)
 
     def _read(self) -> Array:

@@ -71,10 +71,13 @@ def dump1090():
 
 
 def told_by(out, count):
-    """The fields of `count` lines, or of those that come until it is silent for a while."""
+    """The fields of `count` lines, or of those that come until it is silent for a while.
+
+    The peer sends an empty line now and then, to see whether its reader is still there.
+    """
     out.settimeout(2.0)
     text = b""
-    while text.count(b"\n") < count:
+    while text.count(b"MSG") < count or text[-1:] != b"\n":
         try:
             part = out.recv(1 << 16)
         except TimeoutError:
@@ -82,7 +85,7 @@ def told_by(out, count):
         if not part:
             break
         text += part
-    return [line.split(",") for line in text.decode().splitlines()]
+    return [line.split(",") for line in text.decode().splitlines() if line]
 
 
 def decode(sink, folder, **values):
