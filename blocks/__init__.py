@@ -25,11 +25,13 @@ CATALOGUE: dict[str, str] = {
     "tracker.extended_kalman": "blocks.tracker.extended_kalman:ExtendedKalman",
     "tracker.unscented_kalman": "blocks.tracker.unscented_kalman:UnscentedKalman",
     "tracker.moving_horizon": "blocks.tracker.moving_horizon:MovingHorizon",
+    "tracker.aircraft": "blocks.tracker.aircraft:Aircraft",
     "tracker.particle": "blocks.tracker.particle:Particle",
     "tracker.smoother": "blocks.tracker.smoother:Smoother",
     "sink.error_rate": "blocks.sink.error_rate:ErrorRate",
     "sink.tracking_error": "blocks.sink.tracking_error:TrackingError",
     "sink.modes_messages": "blocks.sink.modes_messages:ModesMessages",
+    "sink.tracks": "blocks.sink.tracks:Tracks",
     "sink.recording": "blocks.sink.recording:Recording",
     "sink.null": "blocks.sink.null:Null",
 }
