@@ -89,7 +89,7 @@ TRACK_COVARIANCE = Field(
     "covariance of the estimated position, east, north and up [m^2], and of the velocity [m^2/s^2]"
 )
 TRACK_TURN_RATE = Field("estimated rate of turn, counterclockwise from above", unit="deg/s")
-TRACK_TURNING = Field("probability that the aircraft turns")
+TRACK_TURNING = Field("probability that the aircraft turns or changes its speed")
 TRACK_INNOVATION = Field(
     "what the report told less what was predicted, in the order of track_covariance [m, m/s]; "
     "NaN where it told nothing"

@@ -1,8 +1,8 @@
 """One aircraft: what a report of position, velocity, altitude or climb does to its track.
 
 A track's place is a latitude and a longitude. Its states (kernels/imm.py) are measured from there,
-east and north; after each report place and axes move along with the aircraft, so that no distance
-is ever long, and a pole or the date line is a place like any other. Altitude and climb are a
+east and north; with each report place and axes move along with the aircraft, so that no distance
+is long, and a pole or the date line is a place like any other. Altitude and climb are a
 constant-velocity filter of their own.
 """
 
@@ -53,11 +53,11 @@ MEMORY, LONGEST, TIME_VARIANCE, TAIL, CLIMB_NOISE, CLIMB_VARIANCE = range(6)
 
 @njit(cache=True, nogil=True)
 def begin(
-    latitude: float, longitude: float, time: float, position_variance: float,
-    velocity_variance: float, model: Array, place: Array, probabilities: Array, means: Array,
-    covariances: Array,
+    latitude: float, longitude: float, time: float, eastward: float, northward: float,
+    position_variance: float, velocity_variance: float, model: Array, place: Array,
+    probabilities: Array, means: Array, covariances: Array,
 ) -> None:  # fmt: skip
-    """A track that stands at a position, with a velocity of which nothing is known."""
+    """A track that is at a place and moves so [m/s], in whatever mode; in variances per axis."""
     place[0], place[1], place[2] = latitude, longitude, time
     means[:] = 0.0
     covariances[:] = 0.0
@@ -66,6 +66,7 @@ def begin(
         for k in range(2):
             covariances[j, k, k] = position_variance
             covariances[j, 2 + k, 2 + k] = velocity_variance
+        means[j, 2], means[j, 3] = eastward, northward
         covariances[j, imm.RATE, imm.RATE] = model[j, imm.TURN_VARIANCE]
 
 
@@ -81,7 +82,7 @@ def report(
     time: float, seen: Array, spread: Array, settings: Array, model: Array, place: Array,
     probabilities: Array, means: Array, covariances: Array, vertical: Array,
     vertical_covariance: Array, innovation: Array, nis: Array, likely: Array, taken: Array,
-    mean: Array, covariance: Array, whole: Array, work: Array,
+    here: Array, mean: Array, covariance: Array, whole: Array, work: Array,
 ) -> None:  # fmt: skip
     """Move a track on to the time of a report, and take from it what is probable.
 
@@ -92,13 +93,15 @@ def report(
     settings    (6,)  mean time until the mode is forgotten [s]; longest step of a prediction [s];
                       variance of the times [s^2]; share of true reports that may be refused;
                       density of the vertical acceleration [m^2/s^3]; variance of an unknown climb
-    place       (3,)  latitude, longitude, time; moved
+    place       (3,)  latitude, longitude, time; moved to what is predicted, so that a velocity told
+                      against north is taken against the same north
     vertical    (2,)  height and climb; a height of NaN: not known
     innovation  (6,)  written: report less prediction, NaN where nothing was told
     nis         (4,)  written: normalised innovation squared of each quantity
     likely      (4,)  written: log-density of each quantity [nat]
     taken       (4,)  written: 1 where the track took it; 0: improbable, or nothing was told
-    mean        (5,)  written: of all modes together, at the new place
+    here        (2,)  written: latitude, longitude
+    mean        (5,)  written: of all modes together, measured from `place`
     covariance  (5, 5)  written
     whole       (6, 6)  written: the same of position and velocity, with the vertical ones
     work        (6, 5, 5), and not fewer than imm.mix wants
@@ -118,6 +121,9 @@ def report(
     place[2] += interval
     imm.combine(probabilities, means, covariances, mean, covariance)
     height = 0.0 if np.isnan(vertical[0]) else vertical[0]
+    place[0], place[1], angle = geodesy.moved(place[0], place[1], height, mean[0], mean[1])
+    imm.recentre(mean[0], mean[1], angle, means, covariances, work)
+    imm.combine(probabilities, means, covariances, mean, covariance)
     y, e, R, S = work[3, 0], work[3, 1], work[4], work[5]
     for quantity in (Quantity.POSITION, Quantity.VELOCITY):
         first = 2 * quantity
@@ -152,9 +158,7 @@ def report(
         interval, seen, spread, settings, vertical, vertical_covariance, innovation, nis, likely,
         taken,
     )  # fmt: skip
-    place[0], place[1], angle = geodesy.moved(place[0], place[1], height, mean[0], mean[1])
-    imm.recentre(mean[0], mean[1], angle, means, covariances, work)
-    imm.combine(probabilities, means, covariances, mean, covariance)
+    here[0], here[1], _ = geodesy.moved(place[0], place[1], height, mean[0], mean[1])
     whole[:, :] = 0.0
     for a in range(4):
         for b in range(4):

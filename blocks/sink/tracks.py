@@ -96,12 +96,13 @@ class Tracks(Sink, name="sink.tracks"):
         self._statuses = np.zeros(len(Status), np.int64)
         self._taken = np.zeros(len(Quantity), np.int64)
         self._refused = np.zeros(len(Quantity), np.int64)
-        self._sums = np.zeros(len(Quantity) + 3)  # NIS; squared errors, of both kinds; likelihood
+        #: Per stream, sums of the NIS, of squared errors of both kinds, and of the likelihood.
+        self._sums: dict[str, Array] = {}
         self._judged = np.zeros(len(Quantity), np.int64)  # how many have a NIS
         self._predicted = 0  # reports that were predicted
         self._distances = np.zeros((2, PER_DECADE * DECADES), np.int64)
         self._trail: deque[tuple[int, float, float, float]] = deque(maxlen=DRAWN)
-        self._lines: list[_Line] = []
+        self._lines: dict[str, list[_Line]] = {}  # per stream
         self._open: dict[tuple[str, int], _Line] = {}
         self._epochs: dict[str, float] = {}  # of streams [s]
         self._snipped: set[str] = set()
@@ -136,12 +137,15 @@ class Tracks(Sink, name="sink.tracks"):
         taken = np.isfinite(track_nis) & (track_refused == 0)
         self._judged += taken.sum(axis=0)
         self._refused += track_refused.sum(axis=0, dtype=np.int64)
-        self._add(0, np.where(taken, track_nis, 0.0))
-        self._add_errors(track_innovation[:, :2], track_reckoned)
+        errors = self._errors(track_innovation[:, :2], track_reckoned)
         told = np.isfinite(track_log_likelihood)
         self._predicted += int(told.any(axis=1).sum())
         likely = np.where(told, np.maximum(track_log_likelihood, UNLIKELY), 0.0)
-        self._add(len(Quantity) + 2, likely.sum(axis=1)[:, None])
+        sums = self._sums.setdefault(info.stream, np.zeros(len(Quantity) + 3))
+        nis = np.where(taken, track_nis, 0.0)
+        rows = np.column_stack([nis, errors, likely.sum(axis=1)])
+        # one by one, so that the sums do not depend on how the stream was cut
+        sums[:] = np.cumsum(np.vstack([sums, rows]), axis=0)[-1]
         begun = np.isin(track_status, BEGUN)
         placed = taken[:, Quantity.POSITION] | begun
         self._trail.extend(
@@ -163,21 +167,18 @@ class Tracks(Sink, name="sink.tracks"):
                 )
             ))  # fmt: skip
 
-    def _add(self, first: int, rows: Array) -> None:
-        """Add rows one by one, so that the sums do not depend on how the stream was cut."""
-        place = slice(first, first + rows.shape[1])
-        self._sums[place] = np.cumsum(np.vstack([self._sums[place], rows]), axis=0)[-1]
-
-    def _add_errors(self, predicted: Array, reckoned: Array) -> None:
-        """Add the distances of the positions that both have foretold."""
+    def _errors(self, predicted: Array, reckoned: Array) -> Array:
+        """Squared distances of the positions that both have foretold, else 0; counted."""
         both = np.isfinite(reckoned[:, 0]) & np.isfinite(predicted[:, 0])
-        squared = np.stack([(e[both] ** 2).sum(axis=1) for e in (predicted, reckoned)], axis=1)
-        self._add(len(Quantity), squared)
+        squared = np.stack([(e**2).sum(axis=1) for e in (predicted, reckoned)], axis=1)[both]
         with np.errstate(divide="ignore"):
             places = PER_DECADE * np.log10(np.sqrt(squared) / LEAST_M)
         size = self._distances.shape[1]
         for counts, place in zip(self._distances, places.T, strict=True):
             counts += np.bincount(np.clip(place, 0, size - 1).astype(int), minlength=size)
+        errors = np.zeros((len(both), 2))
+        errors[both] = squared
+        return errors
 
     def _extend(
         self, stream: str, address: int, status: int, placed: bool, longitude: float,
@@ -185,8 +186,8 @@ class Tracks(Sink, name="sink.tracks"):
     ) -> None:  # fmt: skip
         """Add a row of the tracker to its line."""
         if status in BEGUN:
-            self._open[stream, address] = _Line(stream, address)
-            self._lines.append(self._open[stream, address])
+            begun = self._open[stream, address] = _Line(stream, address)
+            self._lines.setdefault(stream, []).append(begun)
         line = self._open.get((stream, address))
         if status == Status.ENDED:
             self._open.pop((stream, address), None)
@@ -257,7 +258,7 @@ class Tracks(Sink, name="sink.tracks"):
 
     def _features(self) -> Iterator[dict[str, Any]]:
         """The lines as GeoJSON, cut at the date line."""
-        for line in self._lines:
+        for line in self._all_lines():
             epoch_s = self._epochs.get(line.stream, 0.0)
             points = np.array(line.points).reshape(-1, POINT)
             points[:, 0] = np.where(points[:, 0] >= 180.0, points[:, 0] - 360.0, points[:, 0])
@@ -284,6 +285,9 @@ class Tracks(Sink, name="sink.tracks"):
                     },
                 }
 
+    def _all_lines(self) -> list[_Line]:
+        return [line for stream in sorted(self._lines) for line in self._lines[stream]]
+
     def _close(self) -> None:
         if self._file is not None:
             file, self._file = self._file, None
@@ -296,7 +300,9 @@ class Tracks(Sink, name="sink.tracks"):
         return RunError(f"{self.name}: cannot write {path}: {error.strerror}")
 
     def report(self, folder: Path | None) -> Mapping[str, Any]:
-        counts = self._statuses
+        counts, sums = self._statuses, np.zeros(len(Quantity) + 3)
+        for stream in sorted(self._sums):
+            sums += self._sums[stream]
         found: dict[str, Any] = {
             "tracks": int(counts[Status.STARTED]),
             "reports": int(counts[: Status.COASTING].sum()),
@@ -309,17 +315,17 @@ class Tracks(Sink, name="sink.tracks"):
         for quantity, name in NAMES.items():
             count = int(self._judged[quantity])
             if count:
-                found[f"nis_{name}"] = float(self._sums[quantity] / count)
+                found[f"nis_{name}"] = float(sums[quantity] / count)
                 band = consistency.band(DEGREES[quantity], count)
                 found[f"nis_{name}_band"] = list(band)
         if self._predicted:
-            found["log_likelihood"] = float(self._sums[-1] / self._predicted)
+            found["log_likelihood"] = float(sums[-1] / self._predicted)
         count = int(self._distances[0].sum())
         if count:
             for kind, name in enumerate(("prediction", "reckoning")):
                 half = int(np.searchsorted(np.cumsum(self._distances[kind]), (count + 1) // 2))
                 found[f"{name}_median_m"] = LEAST_M * 10.0 ** ((half + 0.5) / PER_DECADE)
-                found[f"{name}_rms_m"] = math.sqrt(self._sums[len(Quantity) + kind] / count)
+                found[f"{name}_rms_m"] = math.sqrt(sums[len(Quantity) + kind] / count)
         if self._snipped:
             found["not_tracked"] = (
                 f"stream {', '.join(sorted(self._snipped))}: not continuous, so the times of its "
@@ -331,21 +337,21 @@ class Tracks(Sink, name="sink.tracks"):
         return found
 
     def state(self) -> Mapping[str, Array | Scalar]:
-        open_ = [(stream, address, next(n for n, line in enumerate(self._lines) if line is known))
-                 for (stream, address), known in self._open.items()]  # fmt: skip
+        lines = self._all_lines()
         notes = {
-            "lines": [(line.stream, line.address, len(line.points)) for line in self._lines],
-            "open": open_,
-        }
+            "lines": [(line.stream, line.address, len(line.points)) for line in lines],
+            "open": [n for n, line in enumerate(lines)
+                     if self._open.get((line.stream, line.address)) is line],
+            "sums": {stream: sums.tolist() for stream, sums in self._sums.items()},
+        }  # fmt: skip
         return {
             "statuses": self._statuses.copy(),
             "refused": self._refused.copy(),
             "judged": self._judged.copy(),
-            "sums": self._sums.copy(),
             "predicted": self._predicted,
             "distances": self._distances.copy(),
             "trail": np.array(self._trail, float).reshape(-1, 4),
-            "points": np.concatenate([np.empty(0), *(line.points for line in self._lines)]),
+            "points": np.concatenate([np.empty(0), *(line.points for line in lines)]),
             "notes": json.dumps(notes),
         }
 
@@ -353,17 +359,19 @@ class Tracks(Sink, name="sink.tracks"):
         self._statuses = np.array(state["statuses"])
         self._refused = np.array(state["refused"])
         self._judged = np.array(state["judged"])
-        self._sums = np.array(state["sums"])
         self._predicted = int(state["predicted"])
         self._distances = np.array(state["distances"])
         self._trail = deque(map(tuple, state["trail"].tolist()), maxlen=DRAWN)
         notes, first = json.loads(state["notes"]), 0
-        self._lines = []
-        for stream, address, size in notes["lines"]:
+        self._sums = {stream: np.array(sums) for stream, sums in notes["sums"].items()}
+        self._lines, self._open = {}, {}
+        for number, (stream, address, size) in enumerate(notes["lines"]):
             points = array("d", state["points"][first : first + size].tolist())
-            self._lines.append(_Line(stream, address, points))
+            line = _Line(stream, address, points)
+            self._lines.setdefault(stream, []).append(line)
+            if number in notes["open"]:
+                self._open[stream, address] = line
             first += size
-        self._open = {(stream, address): self._lines[n] for stream, address, n in notes["open"]}
 
     def _draw(self, path: Path) -> None:
         """Leave a picture of the last places, coloured by altitude, as on a map."""

@@ -26,7 +26,9 @@ METRES_PER_DEGREE = 1852.0 * 60.0
 #: 0.4 of the finer ones.
 BOUND_95 = 0.5
 UNKNOWN_M = 1852.0  # containment of a position that tells none
-VELOCITY_M_S, CLIMB_M_S = 250.0, 15.0  # standard deviations of what no report has told yet
+#: Standard deviations of a velocity and a climb that no report has told yet; and of the velocity
+#: told last, where a track starts anew.
+UNKNOWN_M_S, CLIMB_M_S, DOUBTFUL_M_S = 250.0, 15.0, 20.0
 LONGEST_S = 2.0  # of a step in a prediction
 SURFACE_TRACK_RAD = 2.0 * pi / 128.0  # step of the direction in a position on the surface
 ALTITUDE_FT, CLIMB_FT_MIN = 25.0, 64.0  # steps
@@ -95,8 +97,8 @@ class _Row(NamedTuple):
 class Aircraft(Block, name="tracker.aircraft"):
     """One track per aircraft, from what it tells of its position, velocity, altitude and climb.
 
-    Level motion is an interacting multiple model filter (kernels/imm.py) of straight flight and
-    turns, altitude a constant-velocity filter; reports are taken one by one at their own times.
+    Level motion is an interacting multiple model filter (kernels/imm.py) of straight flight and of
+    turns and changes of speed, whose noises were chosen by bench/aircraft.py; altitude a constant-velocity filter; reports are taken one by one at their own times.
     Places are measured from the aircraft, east and north, in metres on the ellipsoid
     (kernels/geodesy.py), and the origin moves along with it: so no receiver need be known, no
     distance is long, and neither a pole nor the date line is special.
@@ -133,44 +135,46 @@ class Aircraft(Block, name="tracker.aircraft"):
     """
 
     straight_noise: float = param(
-        default=0.5, above=0.0, unit="m^2/s^3", doc="density of the acceleration in straight flight"
+        default=0.06, above=0.0, unit="m^2/s^3", doc="density of the acceleration in straight flight"
     )
     turn_noise: float = param(
-        default=1.0, above=0.0, unit="m^2/s^3", doc="density of the acceleration in a turn"
+        default=10.0, above=0.0, unit="m^2/s^3", doc="density of the acceleration in a turn or a change of speed"
     )
     turn_walk: float = param(
-        default=0.05, at_least=0.0, unit="(deg/s)^2/s",
+        default=0.015, at_least=0.0, unit="(deg/s)^2/s",
         doc="density of the noise by which the rate of a turn changes",
     )  # fmt: skip
     turn_rate: float = param(
-        default=1.5, at_least=0.0, unit="deg/s",
+        default=0.3, at_least=0.0, unit="deg/s",
         doc="standard deviation of the rates that turns begin with; 0: no turns",
     )  # fmt: skip
     straight_s: float = param(
-        default=60.0, above=0.0, unit="s", doc="mean time of straight flight between two turns"
+        default=400.0, above=0.0, unit="s", doc="mean time of straight flight between two turns"
     )
-    turn_s: float = param(default=30.0, above=0.0, unit="s", doc="mean time of a turn")
+    turn_s: float = param(
+        default=150.0, above=0.0, unit="s", doc="mean time of a turn or a change of speed"
+    )
     climb_noise: float = param(
-        default=1.0, above=0.0, unit="m^2/s^3", doc="density of the vertical acceleration"
+        default=0.15, above=0.0, unit="m^2/s^3", doc="density of the vertical acceleration"
     )
     position_share: float = param(
-        default=0.1, at_least=0.0, at_most=1.0,
+        default=0.015, at_least=0.0, at_most=1.0,
         doc="share of the uncertainty of positions that changes from one report to the next",
     )  # fmt: skip
     velocity_noise: float = param(
-        default=0.5, at_least=0.0, unit="m/s",
+        default=0.4, at_least=0.0, unit="m/s",
         doc="standard deviation of reported velocities, beside their rounding",
     )  # fmt: skip
     altitude_noise: float = param(
-        default=10.0, at_least=0.0, unit="ft",
+        default=5.0, at_least=0.0, unit="ft",
         doc="standard deviation of reported altitudes, beside their rounding",
     )  # fmt: skip
     climb_rate_noise: float = param(
-        default=100.0, at_least=0.0, unit="ft/min",
+        default=50.0, at_least=0.0, unit="ft/min",
         doc="standard deviation of reported vertical rates, beside their rounding",
     )  # fmt: skip
     latency_s: float = param(
-        default=0.1, at_least=0.0, unit="s",
+        default=0.06, at_least=0.0, unit="s",
         doc="standard deviation of how old what is reported is",
     )  # fmt: skip
     time_step_s: float = param(
@@ -291,13 +295,13 @@ class Aircraft(Block, name="tracker.aircraft"):
             known.vertical[:] = nan  # the next altitude begins it
         if not (over[Quantity.POSITION] or over[Quantity.VELOCITY]):
             return row, taken
-        place = seen[:2] if over[Quantity.POSITION] else known.place[:2]
-        variance = (spread if over[Quantity.POSITION] else row.covariance.diagonal())[:2].max()
-        known.last[3:5] = nan
-        aircraft.begin(
-            *place, row.time, variance, VELOCITY_M_S**2, self._model, known.place,
-            known.probabilities, known.means, known.covariances,
-        )  # fmt: skip
+        if over[Quantity.POSITION]:
+            place, variance = seen[:2], spread[:2].max()
+        else:
+            place = np.array([row.latitude, row.longitude])
+            variance = row.covariance.diagonal()[:2].max()
+            known.last[3:5] = seen[2:4]
+        self._begin(known, *place, row.time, variance)
         level = np.where(np.arange(6) < aircraft.HEIGHT, _unplaced(seen), nan)
         again, also = self._moved(known, row.address, row.time, level, spread, Status.RESTARTED)
         also[Quantity.POSITION] = over[Quantity.POSITION]
@@ -320,27 +324,37 @@ class Aircraft(Block, name="tracker.aircraft"):
             vertical=np.full(2, nan), vertical_covariance=np.full((2, 2), nan),
             run=np.zeros(len(Quantity)), last=np.full(6, nan),
         )  # fmt: skip
-        aircraft.begin(
-            seen[0], seen[1], time, spread[:2].max(), VELOCITY_M_S**2, self._model, known.place,
-            known.probabilities, known.means, known.covariances,
-        )  # fmt: skip
+        self._begin(known, seen[0], seen[1], time, spread[:2].max())
         return known
+
+    def _begin(
+        self, known: _Track, latitude: float, longitude: float, time: float, variance: float
+    ) -> None:
+        """Put a track at a place, with the velocity that was told last."""
+        eastward, northward = known.last[3:5]
+        deviation = DOUBTFUL_M_S
+        if isnan(eastward):
+            eastward, northward, deviation = 0.0, 0.0, UNKNOWN_M_S
+        aircraft.begin(
+            latitude, longitude, time, eastward, northward, variance, deviation**2, self._model,
+            known.place, known.probabilities, known.means, known.covariances,
+        )  # fmt: skip
 
     def _moved(
         self, known: _Track, address: int, time: float, seen: Array, spread: Array, status: Status
     ) -> tuple[_Row, Array]:
         """Move a track on to a report; its row, and which quantities it took."""
         innovation, nis, likely = np.empty(6), np.empty(len(Quantity)), np.empty(len(Quantity))
-        whole = np.empty((6, 6))
+        here, whole = np.empty(2), np.empty((6, 6))
         taken = np.empty(len(Quantity), np.uint8)
         mean = self._mean
         aircraft.report(
             time, seen, spread, self._settings, self._model, known.place, known.probabilities,
             known.means, known.covariances, known.vertical, known.vertical_covariance, innovation,
-            nis, likely, taken, mean, self._covariance, whole, self._work,
+            nis, likely, taken, here, mean, self._covariance, whole, self._work,
         )  # fmt: skip
         row = _Row(
-            address, time, status, known.place[0], known.place[1], known.vertical[0] / FOOT_M,
+            address, time, status, here[0], here[1], known.vertical[0] / FOOT_M,
             np.array([mean[2], mean[3], known.vertical[1]]), whole,
             degrees(mean[imm.RATE]), float(known.probabilities[1:].sum()), innovation, nis, likely,
             (~np.isnan(nis) & (taken == 0)).astype(np.uint8), (nan, nan),
