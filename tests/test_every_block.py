@@ -28,7 +28,14 @@ from pipeline.signature import FieldType, bind, check_array
 
 Values = Mapping[str, Any]
 
-CLOCKS = ("time", "data", "code", "candidate", "message", "track")  # dims along which a stream goes on
+CLOCKS = (
+    "time",
+    "data",
+    "code",
+    "candidate",
+    "message",
+    "track",
+)  # dims along which a stream goes on
 
 
 @dataclass(frozen=True)

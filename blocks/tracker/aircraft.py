@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import fields as members
-from math import cos, degrees, isnan, nan, pi, radians, sin
+from math import cos, degrees, isnan, nan, pi, radians, remainder, sin
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -29,6 +29,7 @@ UNKNOWN_M = 1852.0  # containment of a position that tells none
 #: Standard deviations of a velocity and a climb that no report has told yet; and of the velocity
 #: told last, where a track starts anew.
 UNKNOWN_M_S, CLIMB_M_S, DOUBTFUL_M_S = 250.0, 15.0, 20.0
+MULTIPLE_S = 1e-6  # that a time may be off a multiple, as a difference of unix times is
 LONGEST_S = 2.0  # of a step in a prediction
 SURFACE_TRACK_RAD = 2.0 * pi / 128.0  # step of the direction in a position on the surface
 ALTITUDE_FT, CLIMB_FT_MIN = 25.0, 64.0  # steps
@@ -116,8 +117,9 @@ class Aircraft(Block, name="tracker.aircraft"):
     altitude   rounding to 25 ft, plus `altitude_noise`; vertical rate: 64 ft/min, plus
                `climb_rate_noise`
     time       what is told was so a little earlier or later: a standard deviation of `latency_s`,
-               and time_step_s / sqrt(12) where a file has rounded times. It adds to the above along
-               the way, times the speed, and to the velocity in a turn, across it
+               and time_step_s / sqrt(12) in a file of rounded times, as which it counts until a
+               time comes that is no multiple. It adds to the above along the way, times the speed,
+               and to the velocity in a turn, across it
 
     A track starts at the first position of an aircraft and takes what is improbable of a report no
     more than by a chance of `gate`, of chi-square. After `refusals` refused in a row it starts anew
@@ -135,10 +137,16 @@ class Aircraft(Block, name="tracker.aircraft"):
     """
 
     straight_noise: float = param(
-        default=0.06, above=0.0, unit="m^2/s^3", doc="density of the acceleration in straight flight"
+        default=0.06,
+        above=0.0,
+        unit="m^2/s^3",
+        doc="density of the acceleration in straight flight",
     )
     turn_noise: float = param(
-        default=10.0, above=0.0, unit="m^2/s^3", doc="density of the acceleration in a turn or a change of speed"
+        default=10.0,
+        above=0.0,
+        unit="m^2/s^3",
+        doc="density of the acceleration in a turn or a change of speed",
     )
     turn_walk: float = param(
         default=0.015, at_least=0.0, unit="(deg/s)^2/s",
@@ -178,8 +186,9 @@ class Aircraft(Block, name="tracker.aircraft"):
         doc="standard deviation of how old what is reported is",
     )  # fmt: skip
     time_step_s: float = param(
-        default=0.0, at_least=0.0, unit="s", doc="what times are rounded to; 0: they are exact"
-    )
+        default=1.0, at_least=0.0, unit="s",
+        doc="what times are rounded to, as long as all are multiples of it; 0: they are exact",
+    )  # fmt: skip
     gate: float = param(
         default=1e-6, above=0.0, below=1.0,
         doc="share of reports that may be refused although they fit",
@@ -213,9 +222,10 @@ class Aircraft(Block, name="tracker.aircraft"):
             self._model = self._model[:1].copy()
             self._model[0, imm.SHARE] = 1.0
         self._settings = np.array([
-            memory, LONGEST_S, self.latency_s**2 + self.time_step_s**2 / 12.0, self.gate,
+            memory, LONGEST_S, nan, self.gate,
             self.climb_noise, CLIMB_M_S**2,
         ])  # fmt: skip
+        self._set_rounded(self.time_step_s > 0.0)
         noises = (
             0.0, self.velocity_noise, self.altitude_noise * FOOT_M,
             self.climb_rate_noise * FT_MIN_M_S,
@@ -246,9 +256,18 @@ class Aircraft(Block, name="tracker.aircraft"):
                        track, vertical_rate, containment, on_ground)  # fmt: skip
             told = np.isfinite(np.array(columns[2:8])).any(axis=0)
             for address, time, *says in zip(*(c[told].tolist() for c in columns), strict=True):
+                if self._rounded and abs(remainder(time, self.time_step_s)) > MULTIPLE_S:
+                    self._set_rounded(False)
                 self._expire(time, rows)
                 self._take(rows, address, time, *_observed(self._own, self.position_share, *says))
         return _tracks(rows)
+
+    def _set_rounded(self, rounded: bool) -> None:
+        """Note whether times are rounded."""
+        self._rounded = rounded
+        self._settings[aircraft.TIME_VARIANCE] = (
+            self.latency_s**2 + rounded * self.time_step_s**2 / 12.0
+        )
 
     def _take(
         self, rows: list[_Row], address: int, time: float, seen: Array, spread: Array
@@ -386,7 +405,8 @@ class Aircraft(Block, name="tracker.aircraft"):
             for address, known in tracks
         ]
         size = 1 + 3 + modes * (1 + imm.STATES + imm.STATES**2) + 2 + 4 + len(Quantity) + 6
-        return {"tracks": np.array(packed).reshape(len(packed), size), "live": len(self._live)}
+        return {"tracks": np.array(packed).reshape(len(packed), size), "live": len(self._live),
+                "rounded": self._rounded}  # fmt: skip
 
     def restore(self, state: Mapping[str, Any]) -> None:
         modes, states, quantities = len(self._model), imm.STATES, len(Quantity)
@@ -394,6 +414,7 @@ class Aircraft(Block, name="tracker.aircraft"):
             (3,), (modes,), (modes, states), (modes, states, states), (2,), (2, 2), (quantities,),
             (6,),
         )  # fmt: skip
+        self._set_rounded(bool(state["rounded"]))
         self._live, self._coasting = {}, {}
         ends = np.cumsum([1, *(int(np.prod(shape)) for shape in shapes)])
         for number, row in enumerate(np.array(state["tracks"])):

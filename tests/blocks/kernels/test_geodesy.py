@@ -30,7 +30,8 @@ def test_offsets_have_the_radii_of_curvature(latitude):
 
 
 @pytest.mark.parametrize(
-    "place", [(0.0, 0.0), (50.0, 8.0), (-33.0, 179.999), (10.0, -180.0), (89.97, 40.0), (-90.0, 0.0)]
+    "place",
+    [(0.0, 0.0), (50.0, 8.0), (-33.0, 179.999), (10.0, -180.0), (89.97, 40.0), (-90.0, 0.0)],
 )
 def test_a_way_leads_back(place):
     rng = np.random.default_rng(1)

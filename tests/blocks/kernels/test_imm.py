@@ -99,7 +99,9 @@ def close(found, expected, rtol=1e-9):
 WORK = np.empty((6, 5, 5))
 
 
-@pytest.mark.parametrize("model", [MODEL, MODEL[::2] / [1, 1, 1, 1, 0.7], MODEL[:1] / [1, 1, 1, 1, 0.5]])
+@pytest.mark.parametrize(
+    "model", [MODEL, MODEL[::2] / [1, 1, 1, 1, 0.7], MODEL[:1] / [1, 1, 1, 1, 0.5]]
+)
 @pytest.mark.parametrize("interval", [0.0, 0.4, 8.0])
 def test_interaction_is_that_of_every_pair_of_modes(model, interval):
     state = some_state(1, model)
@@ -120,7 +122,10 @@ def test_modes_move_along_circles(rate):
 @pytest.mark.parametrize("first", [0, 2])
 def test_an_observation_moves_modes_and_their_probabilities(first):
     state = some_state(3, MODEL)
-    seen, noise = np.array([15.0, -40.0]) + state[1][0, first : first + 2], np.array([[9, 2], [2, 5.0]])
+    seen, noise = (
+        np.array([15.0, -40.0]) + state[1][0, first : first + 2],
+        np.array([[9, 2], [2, 5.0]]),
+    )
     expected = updated(first, seen, noise, *state)
     imm.update(first, seen, noise, *state, WORK)
     close(state, expected)
@@ -145,7 +150,7 @@ def test_a_long_prediction_goes_in_equal_steps():
 
 
 def test_another_origin_changes_no_distance():
-    probabilities, means, covariances = some_state(6, MODEL)
+    _, means, covariances = some_state(6, MODEL)
     angle = 0.7
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     G = np.zeros((5, 5))

@@ -1,5 +1,6 @@
 import json
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -85,8 +86,8 @@ def test_lines_of_json_say_what_the_rows_say(tmp_path):
     assert lines[1] == {
         "time": EPOCH + 1, "stream": "main", "address": "4D2023", "status": "updated",
         "latitude": 50.1, "longitude": 8.0, "ground_speed": 100.0, "track": 0.0, "turn_rate": 1.5,
-        "altitude": 1000.0, "vertical_rate": 60.0, "turning": 0.25, "position_covariance": [4.0, 0.0, 9.0],
-        "prediction_error": [3.0, 4.0],
+        "altitude": 1000.0, "vertical_rate": 60.0, "turning": 0.25,
+        "position_covariance": [4.0, 0.0, 9.0], "prediction_error": [3.0, 4.0],
     }  # fmt: skip
     assert lines[7]["status"] == "coasting"
     assert "altitude" not in lines[7]
@@ -107,7 +108,7 @@ def expect_valid(found):
             assert all(isinstance(value, int | float) and math.isfinite(value) for value in place)
             assert abs(place[0]) <= 180.0
             assert abs(place[1]) <= 90.0
-        for one, two in zip(line, line[1:], strict=False):
+        for one, two in pairwise(line):
             assert abs(one[0] - two[0]) <= 180.0  # 3.1.9: none crosses the date line
         assert len(feature["properties"]["times"]) == len(line)
         assert len(feature["properties"]["altitudes_ft"]) == len(line)

@@ -82,16 +82,16 @@ def test_covariances_of_flights_like_the_model_are_borne_out():
     # at the end of each is chi-square of 4 degrees of freedom, and of 600 in all
     rng = np.random.default_rng(3)
     q, sigma_v = 0.5, 0.7
-    values = dict(
-        straight_noise=q, turn_rate=0.0, latency_s=0.0, position_share=0.5,
-        velocity_noise=math.sqrt(sigma_v**2 - KNOT**2 / 12.0),
-    )  # fmt: skip
+    values = {
+        "straight_noise": q, "turn_rate": 0.0, "latency_s": 0.0, "position_share": 0.5,
+        "velocity_noise": math.sqrt(sigma_v**2 - KNOT**2 / 12.0), "time_step_s": 0.0,
+    }  # fmt: skip
     step = 1852.0 * 60.0 * 360.0 / 2**17
     spread = (0.5 * 0.5 * 25.0 / 2.4477) ** 2 + np.array([
         (step / 60) ** 2 / 12.0, (step / 60) ** 2 / 12.0
     ])  # fmt: skip
     nees, nis = [], []
-    for number in range(150):
+    for _ in range(150):
         times = np.cumsum(rng.uniform(0.4, 1.5, 40))
         state = np.array([0.0, 0.0, 180.0, -90.0])
         place, seen, velocities = (0.0, 20.0), [], []
@@ -236,7 +236,9 @@ def test_tracks_cross_the_date_line_and_the_poles(start, velocity):
     assert not found.track_refused.any()
     errors = np.hypot(*found.track_innovation[4:, :2].T)
     assert np.nanmax(errors) < 3.0  # reports are exact; the track is as good as anywhere
-    np.testing.assert_allclose(np.hypot(*found.track_velocity[4:, :2].T), np.hypot(*velocity), rtol=5e-3)
+    np.testing.assert_allclose(
+        np.hypot(*found.track_velocity[4:, :2].T), np.hypot(*velocity), rtol=5e-3
+    )
 
 
 def test_results_do_not_depend_on_the_cut():
@@ -273,6 +275,25 @@ def test_on_the_surface_positions_tell_the_motion():
     assert np.isfinite(found.track_nis[1:, :2]).all()
 
 
+def test_rounded_times_are_noticed_and_make_room_along_the_way():
+    # true times are uniform; the file has them in whole seconds
+    rng = np.random.default_rng(5)
+    true = np.cumsum(rng.uniform(0.4, 0.6, 300))
+    messages = flight((50.0, 8.0), true)
+    exact, placed = follow(messages), np.isfinite(messages["latitude"])
+    rounded = {**messages, "message_time": np.floor(messages["message_time"])}
+    found = follow(rounded)
+    assert not found.track_refused.any()
+    errors = found.track_innovation[placed][10:, :2]
+    # a time within a second, predicted by many: 200 m/s / sqrt(12), and a little
+    assert np.std(errors[:, 0]) == pytest.approx(200.0 / math.sqrt(12.0), rel=0.15)
+    assert np.abs(errors[:, 1]).max() < 3.0
+    assert 0.7 < np.mean(found.track_nis[placed][10:, 0]) < 1.3  # one of the two numbers is exact
+    told = follow(rounded, time_step_s=0.0)
+    assert told.track_refused.any()
+    assert np.abs(exact.track_innovation[placed][10:, :2]).max() < 3.0
+
+
 def test_parameters_fit_together():
     with pytest.raises(ParameterError, match="must not be below coast_s = 10 s"):
         Aircraft(end_s=5.0)
@@ -288,7 +309,7 @@ def test_real_positions_are_foretold_better_than_by_dead_reckoning():
     decoder.start()
     decoded = decoder.process(*source.process())
     source.close()
-    found = follow({name: getattr(decoded, name) for name in READS}, time_step_s=1.0)
+    found = follow({name: getattr(decoded, name) for name in READS})
     both = np.isfinite(found.track_reckoned[:, 0])
     predicted = np.hypot(*found.track_innovation[both, :2].T)
     reckoned = np.hypot(*found.track_reckoned[both].T)
