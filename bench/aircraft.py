@@ -13,12 +13,14 @@ their median, 95 % quantile and root mean square; refused positions are among th
 errors are those of the first tracker's run.
 
 NEES/2 is the mean of e' S^-1 e / 2, where e is the error of a prediction and S its covariance with
-that of the report: 1 where S is right; of reports that were not refused. in50, in95: how many of all
-lie within the ellipses that should hold 50 and 95 %. Velocities alike.
+that of the report, over reports that were not refused: 1 where S is right. in50, in95: how many of
+all lie within the ellipses that should hold 50 and 95 %. Velocities alike. nat is the mean
+log-density of the positions, where a report out of all bounds counts as one whose e' S^-1 e is 40:
+of two trackers, the one with the larger foretells better what will come and how sure that is.
 
 Noises were chosen on the sets marked "tuned" (--tune: coordinate search for the largest mean
-log-density of positions, where a report out of all bounds counts as one whose e' S^-1 e is 40), of
-both trackers in the same way. The turn rate stands above what this would choose: see AIRCRAFT.md.
+of nat), of both trackers in the same way. The turn rate stands above what this would choose: see
+AIRCRAFT.md.
 """
 
 from __future__ import annotations
@@ -196,6 +198,7 @@ def figures(tracks: Tracks) -> dict[str, Any]:
         "positions": int(both.sum()),
         "predicted": distances(tracks.track_innovation[both, :2]),
         "reckoned": distances(tracks.track_reckoned[both]),
+        "nat": score(tracks),
         "restarts": int((tracks.track_status == Status.RESTARTED).sum()),
     }
     for quantity in (Quantity.POSITION, Quantity.VELOCITY):
@@ -238,7 +241,7 @@ def tune(seconds: float) -> None:
 
 
 HEAD = (
-    f"{'':26s}{'':16s}   median     95 %      RMS  NEES/2  in50  in95  refused    velocity: "
+    f"{'':26s}{'':16s}   median     95 %      RMS     nat  NEES/2  in50  in95  refused    velocity: "
     "NEES/2  in50  in95  refused"
 )
 
@@ -255,7 +258,7 @@ def show(name: str, is_tuned: bool, imm: dict[str, Any], single: dict[str, Any])
         if kind == "predicted":
             place, speed = found["position"], found["velocity"]
             line += (
-                f"  {place['nees']:6.2f}  {place['in50']:.2f}  {place['in95']:.2f}  "
+                f" {found['nat']:7.2f}  {place['nees']:6.2f}  {place['in50']:.2f}  {place['in95']:.2f}  "
                 f"{place['refused']:7d}              {speed['nees']:6.2f}  {speed['in50']:.2f}  "
                 f"{speed['in95']:.2f}  {speed['refused']:7d}"
             )

@@ -153,9 +153,9 @@ class Tracks(Sink, name="sink.tracks"):
                   (track_address, track_latitude, track_longitude, track_altitude)), strict=True)
         )  # fmt: skip
         if self.geojson:
-            rows = (track_address, track_status, placed, track_longitude, track_latitude,
-                    track_time, track_altitude)  # fmt: skip
-            for row in zip(*(column.tolist() for column in rows), strict=True):
+            columns = (track_address, track_status, placed, track_longitude, track_latitude,
+                       track_time, track_altitude)  # fmt: skip
+            for row in zip(*(column.tolist() for column in columns), strict=True):
                 self._extend(info.stream, *row)
         if self.path:
             self._write(b"".join(

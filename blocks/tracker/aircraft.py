@@ -99,7 +99,9 @@ class Aircraft(Block, name="tracker.aircraft"):
     """One track per aircraft, from what it tells of its position, velocity, altitude and climb.
 
     Level motion is an interacting multiple model filter (kernels/imm.py) of straight flight and of
-    turns and changes of speed, whose noises were chosen by bench/aircraft.py; altitude a constant-velocity filter; reports are taken one by one at their own times.
+    turns and changes of speed, whose noises were chosen by bench/aircraft.py; altitude and climb
+    are a constant-velocity filter. Reports are taken one by one at their own times.
+
     Places are measured from the aircraft, east and north, in metres on the ellipsoid
     (kernels/geodesy.py), and the origin moves along with it: so no receiver need be known, no
     distance is long, and neither a pole nor the date line is special.
@@ -320,7 +322,7 @@ class Aircraft(Block, name="tracker.aircraft"):
             place = np.array([row.latitude, row.longitude])
             variance = row.covariance.diagonal()[:2].max()
             known.last[3:5] = seen[2:4]
-        self._begin(known, *place, row.time, variance)
+        self._begin(known, place[0], place[1], row.time, variance)
         level = np.where(np.arange(6) < aircraft.HEIGHT, _unplaced(seen), nan)
         again, also = self._moved(known, row.address, row.time, level, spread, Status.RESTARTED)
         also[Quantity.POSITION] = over[Quantity.POSITION]
