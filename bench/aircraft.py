@@ -241,8 +241,8 @@ def tune(seconds: float) -> None:
 
 
 HEAD = (
-    f"{'':26s}{'':16s}   median     95 %      RMS     nat  NEES/2  in50  in95  refused    velocity: "
-    "NEES/2  in50  in95  refused"
+    f"{'':42s}   median     95 %      RMS     nat  NEES/2  in50  in95  refused"
+    "    velocity: NEES/2  in50  in95  refused"
 )
 
 
@@ -258,9 +258,9 @@ def show(name: str, is_tuned: bool, imm: dict[str, Any], single: dict[str, Any])
         if kind == "predicted":
             place, speed = found["position"], found["velocity"]
             line += (
-                f" {found['nat']:7.2f}  {place['nees']:6.2f}  {place['in50']:.2f}  {place['in95']:.2f}  "
-                f"{place['refused']:7d}              {speed['nees']:6.2f}  {speed['in50']:.2f}  "
-                f"{speed['in95']:.2f}  {speed['refused']:7d}"
+                f" {found['nat']:7.2f}  {place['nees']:6.2f}  {place['in50']:.2f}  "
+                f"{place['in95']:.2f}  {place['refused']:7d}{'':14s}{speed['nees']:6.2f}  "
+                f"{speed['in50']:.2f}  {speed['in95']:.2f}  {speed['refused']:7d}"
             )
         print(line)
 

@@ -123,10 +123,11 @@ class Aircraft(Block, name="tracker.aircraft"):
                time comes that is no multiple. It adds to the above along the way, times the speed,
                and to the velocity in a turn, across it
 
-    A track starts at the first position of an aircraft and takes what is improbable of a report no
-    more than by a chance of `gate`, of chi-square. After `refusals` refused in a row it starts anew
-    at the last one; altitude and climb do so by themselves. `coast_s` after its last position a
-    track coasts, `end_s` after it ends; both are told once a later message of any aircraft comes.
+    A track starts at the first position of an aircraft. Each thing that a report tells is refused
+    where it is too improbable, by a chi-square gate that a share of `gate` of those that fit do not
+    pass. After `refusals` positions or velocities refused in a row the track starts anew at the
+    last one; altitude and climb do so by themselves. `coast_s` after its last position a track
+    coasts, `end_s` after it ends; both are told once a later message of any aircraft comes.
     A report that is older than its track is passed over. Rows come in the order of messages, so
     they do not depend on how the stream was cut.
 
@@ -139,17 +140,13 @@ class Aircraft(Block, name="tracker.aircraft"):
     """
 
     straight_noise: float = param(
-        default=0.06,
-        above=0.0,
-        unit="m^2/s^3",
+        default=0.06, above=0.0, unit="m^2/s^3",
         doc="density of the acceleration in straight flight",
-    )
+    )  # fmt: skip
     turn_noise: float = param(
-        default=10.0,
-        above=0.0,
-        unit="m^2/s^3",
+        default=10.0, above=0.0, unit="m^2/s^3",
         doc="density of the acceleration in a turn or a change of speed",
-    )
+    )  # fmt: skip
     turn_walk: float = param(
         default=0.015, at_least=0.0, unit="(deg/s)^2/s",
         doc="density of the noise by which the rate of a turn changes",
@@ -199,10 +196,10 @@ class Aircraft(Block, name="tracker.aircraft"):
         default=3, at_least=1, doc="refused reports in a row after which a track starts anew"
     )
     coast_s: float = param(
-        default=10.0, above=0.0, unit="s", doc="time without a report after which a track coasts"
+        default=10.0, above=0.0, unit="s", doc="time without a position after which a track coasts"
     )
     end_s: float = param(
-        default=60.0, above=0.0, unit="s", doc="time without a report after which a track ends"
+        default=60.0, above=0.0, unit="s", doc="time without a position after which a track ends"
     )
 
     def check(self) -> None:
@@ -212,7 +209,6 @@ class Aircraft(Block, name="tracker.aircraft"):
             )
 
     def start(self) -> None:
-        turning = self.turn_rate > 0.0
         shares = np.array([self.straight_s, self.turn_s])
         memory = shares.prod() / shares.sum()
         self._model = np.zeros((2, 5))
@@ -220,13 +216,12 @@ class Aircraft(Block, name="tracker.aircraft"):
         self._model[:, imm.TURN_NOISE] = 0.0, radians(self.turn_walk**0.5) ** 2
         self._model[:, imm.TURN_VARIANCE] = 0.0, radians(self.turn_rate) ** 2
         self._model[:, imm.SHARE] = shares / shares.sum()
-        if not turning:
+        if not self.turn_rate:
             self._model = self._model[:1].copy()
             self._model[0, imm.SHARE] = 1.0
-        self._settings = np.array([
-            memory, LONGEST_S, nan, self.gate,
-            self.climb_noise, CLIMB_M_S**2,
-        ])  # fmt: skip
+        self._settings = np.array(
+            [memory, LONGEST_S, nan, self.gate, self.climb_noise, CLIMB_M_S**2]
+        )
         self._set_rounded(self.time_step_s > 0.0)
         noises = (
             0.0, self.velocity_noise, self.altitude_noise * FOOT_M,
@@ -289,9 +284,11 @@ class Aircraft(Block, name="tracker.aircraft"):
                 known.vertical[:] = nan
             reckoned = _reckoned(known, time, seen)
             row, taken = self._moved(known, address, time, seen, spread, Status.UPDATED)
-            row = row._replace(reckoned=reckoned)
             if not taken.any():
+                if np.isnan(row.nis).all():
+                    return  # nothing that tells a track anything
                 row = row._replace(status=Status.REFUSED)
+            row = row._replace(reckoned=reckoned)
             known.run = np.where(np.isnan(row.nis), known.run, np.where(taken, 0, known.run + 1))
             if (known.run >= self.refusals).any():
                 row, taken = self._again(known, row, taken, seen, spread)

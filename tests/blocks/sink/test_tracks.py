@@ -5,8 +5,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from blocks.kernels import mode_s_encoding as sent
 from blocks.kernels.aircraft import Status
 from blocks.sink.tracks import Tracks
+from pipeline import Flow, run
 from pipeline.errors import ParameterError, RunError
 from pipeline.frame import FrameInfo, StreamInfo
 
@@ -153,6 +155,31 @@ def test_geojson_is_cut_at_the_date_line(tmp_path, side):
     assert two["geometry"]["coordinates"][0] == pytest.approx([-side * 180.0, 12.5])
     assert one["properties"]["times"][-1] == two["properties"]["times"][0] == EPOCH + 2.5
     assert len(one["geometry"]["coordinates"]) + len(two["geometry"]["coordinates"]) == 8
+
+
+def test_messages_become_tracks_on_a_map(tmp_path):
+    # an aircraft flies 200 kt west over the date line, and tells a position every half second
+    lines = []
+    for number in range(240):
+        time = number / 2.0 + 0.1
+        longitude = 200.0 * time / 3600.0 / 60.0 / math.cos(math.radians(-18.0))
+        content = (
+            sent.ground_velocity(-200.0, 0.0, 0.0) if number % 4 == 3 else
+            sent.airborne_position(-18.0, -179.97 - longitude, 9000.0, number % 2)
+        )  # fmt: skip
+        lines.append(f"{EPOCH + time},{sent.extended_squitter(A, content).tobytes().hex()}\n")
+    (tmp_path / "messages.csv").write_text("".join(lines))
+    flow = Flow.load("modes_messages")
+    flow.set("messages.path", str(tmp_path / "messages.csv"))
+    flow.set("tracks.geojson", str(tmp_path / "map"))
+    flow.set("tracks.path", str(tmp_path / "lines"))
+    found = run(flow)["results"]["tracks"]
+    assert (found["tracks"], found["refused"], found["ended"]) == (1, 0, 0)
+    assert found["prediction_rms_m"] < 5.0  # positions are rounded to as much
+    one, two = geojson(tmp_path / "map")
+    assert one["geometry"]["coordinates"][-1][0] == -180.0
+    assert two["geometry"]["coordinates"][-1] == pytest.approx([179.9, -18.0], abs=0.2)
+    assert len((tmp_path / "lines").read_text().splitlines()) == found["reports"]
 
 
 def test_a_stream_that_is_not_tracked_is_named_with_the_reason():
