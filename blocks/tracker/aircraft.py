@@ -222,7 +222,6 @@ class Aircraft(Block, name="tracker.aircraft"):
         self._settings = np.array(
             [memory, LONGEST_S, nan, self.gate, self.climb_noise, CLIMB_M_S**2]
         )
-        self._set_rounded(self.time_step_s > 0.0)
         noises = (
             0.0, self.velocity_noise, self.altitude_noise * FOOT_M,
             self.climb_rate_noise * FT_MIN_M_S,
@@ -233,6 +232,13 @@ class Aircraft(Block, name="tracker.aircraft"):
         self._covariance = np.empty((imm.STATES, imm.STATES))
         self._live: dict[int, _Track] = {}  # by address; longest unheard first, as of the next
         self._coasting: dict[int, _Track] = {}
+        self._set_rounded(self.time_step_s > 0.0)
+        # load the kernels: a start and an update
+        zeros, none = np.zeros(2), np.zeros(2, np.uint32)
+        self.process(
+            zeros, none, zeros, zeros, zeros, zeros, zeros, zeros, zeros, none.astype(np.int8)
+        )
+        self._live.clear()
 
     def process(
         self,
