@@ -75,3 +75,39 @@ CANDIDATE_LLR = Field(
     "log-likelihood ratio of each bit of a candidate, positive for bit 1; 0 past the end",
     unit="nat",
 )
+
+TRACK_ADDRESS = Field("address of the aircraft that is tracked, 24 bits")
+TRACK_TIME = Field("time of the track, since sample 0 of the stream", unit="s")
+TRACK_STATUS = Field(
+    "what the row tells, by the numbers of kernels/aircraft.Status: 0 the track started, 1 took "
+    "something of a report, 2 refused all of it, 3 started anew; without a report: 4 it coasts, "
+    "5 it ended"
+)
+TRACK_LATITUDE = Field("estimated latitude", unit="deg")
+TRACK_LONGITUDE = Field("estimated longitude, -180 ... 180", unit="deg")
+TRACK_ALTITUDE = Field("estimated barometric altitude; NaN where none was told", unit="ft")
+TRACK_VELOCITY = Field("estimated velocity east, north and up; up NaN as the altitude", unit="m/s")
+TRACK_COVARIANCE = Field(
+    "covariance of the estimated position, east, north and up [m^2], and of the velocity [m^2/s^2]"
+)
+TRACK_TURN_RATE = Field("estimated rate of turn, counterclockwise from above", unit="deg/s")
+TRACK_TURNING = Field("probability that the aircraft turns or changes its speed")
+TRACK_INNOVATION = Field(
+    "what the report told less what was predicted, in the order of track_covariance [m, m/s]; "
+    "NaN where it told nothing"
+)
+TRACK_NIS = Field(
+    "normalised innovation squared of position and velocity (chi-square of 2 degrees of freedom), "
+    "altitude and vertical rate (of 1); NaN where nothing was told"
+)
+TRACK_LOG_LIKELIHOOD = Field(
+    "log-density of what was told, given all before: position, velocity, altitude, vertical rate; "
+    "NaN where nothing was",
+    unit="nat",
+)
+TRACK_REFUSED = Field("1 where the report's position, velocity, altitude, climb were refused")
+TRACK_RECKONED = Field(
+    "position told less dead reckoning from the position and velocity told last, east and north; "
+    "NaN where none was told",
+    unit="m",
+)

@@ -25,13 +25,21 @@ from rtl_tcp_server import Server, sending
 from blocks import CATALOGUE
 from blocks.decoder.mode_s import Modes
 from blocks.kernels import mode_s_encoding
+from blocks.tracker.aircraft import Aircraft
 from pipeline.block import Block, Context, Reframe, Silence, Sink, Source, make, writes_of
 from pipeline.frame import DTYPES, FrameInfo, StreamInfo
 from pipeline.signature import FieldType, bind, check_array
 
 Values = Mapping[str, Any]
 
-CLOCKS = ("time", "data", "code", "candidate", "message")  # dims along which a stream goes on
+CLOCKS = (
+    "time",
+    "data",
+    "code",
+    "candidate",
+    "message",
+    "track",
+)  # dims along which a stream goes on
 
 
 @dataclass(frozen=True)
@@ -151,6 +159,46 @@ def decoded(sink: str = "sink.modes_messages") -> Mapping[str, tuple[str, np.nda
         elif hasattr(found, name):
             inputs[name] = (dims.get(name, "message"), getattr(found, name))
     return inputs
+
+
+def flying() -> Mapping[str, tuple[str, np.ndarray]]:
+    """What 30 aircraft tell of themselves in turn, some of them with long breaks."""
+    rng = np.random.default_rng(26)
+    number = np.arange(1200)
+    aircraft = np.where(number % 300 < 200, number % 30, number % 10)
+    time = number / 5.0
+    placed = rng.random(1200) < 0.5
+    far = 0.05 * (rng.random(1200) < 0.02)  # outliers
+    told = {
+        "message_time": time,
+        "message_address": (0x400000 + aircraft).astype(np.uint32),
+        "latitude": np.where(placed, 50.0 + aircraft + far, np.nan),
+        "longitude": np.where(placed, 179.9 + 0.0025 * time, np.nan),
+        "altitude": np.where(placed, 3000.0 + 25.0 * (number % 3), np.nan),
+        "ground_speed": np.where(placed, np.nan, 340.0),
+        "track": np.where(placed, np.nan, 90.0),
+        "vertical_rate": np.where(placed, np.nan, 64.0),
+        "containment": np.where(placed, 185.2, np.nan),
+        "on_ground": np.where(placed, 0, -1).astype(np.int8),
+    }
+    told["longitude"] = np.where(told["longitude"] > 180.0, -360.0, 0.0) + told["longitude"]
+    return {name: ("message", array) for name, array in told.items()}
+
+
+FLYING = flying()
+
+
+def tracked() -> Mapping[str, tuple[str, np.ndarray]]:
+    """What tracker.aircraft makes of FLYING."""
+    block = Aircraft(coast_s=5.0, end_s=20.0)
+    block.start()
+    found = block.process(**{name: array for name, (_, array) in FLYING.items()})
+    more = {
+        "track_velocity": " axis", "track_covariance": " state state", "track_innovation": " state",
+        "track_nis": " quantity", "track_log_likelihood": " quantity", "track_refused": " quantity",
+        "track_reckoned": " plane",
+    }  # fmt: skip
+    return {name: ("track" + more.get(name, ""), getattr(found, name)) for name in found._fields}
 
 
 def words(array: np.ndarray) -> np.ndarray:
@@ -425,6 +473,13 @@ CASES = [
     Case("decoder.modes", "samples", {"rate_hz": 2e6}, CANDIDATES),
     Case("decoder.modes", "times", {"memory_s": 20.0}, {**CANDIDATES, **TIMES}),
     Case("sink.modes_messages", inputs=decoded()),
+    Case("tracker.aircraft", values={"coast_s": 5.0, "end_s": 20.0}, inputs=FLYING),
+    Case("sink.tracks", inputs=tracked()),
+    Case(
+        "sink.tracks", "geojson",
+        lambda folder: {"geojson": str(folder / "map"), "overwrite": True},
+        tracked(),
+    ),
     Case(
         "source.zeromq_stream",
         values=zmq_sides.from_replier(REAL),
