@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from array import array
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, UInt8, UInt32
 
 from blocks.kernels import consistency
 from blocks.kernels.aircraft import DEGREES, Quantity, Status
+from blocks.sink.new_file import NewFile
 from pipeline.block import Sink, param
-from pipeline.errors import ParameterError, RunError
+from pipeline.errors import ParameterError
 from pipeline.frame import Array, FrameInfo, Scalar, StreamInfo
 
 KNOT_M_S, FT_MIN_M_S = 1852.0 / 3600.0, 0.3048 / 60.0
@@ -77,17 +77,14 @@ class Tracks(Sink, name="sink.tracks"):
     )
     overwrite: bool = param(default=False, doc="replace files that are there already")
 
-    _file: BinaryIO | None = None
+    _file: NewFile | None = None
+    _map: NewFile | None = None
 
     def check(self) -> None:
-        for name in filter(None, (self.path, self.geojson)):
-            path = Path(name).expanduser()
-            if path.is_dir():
-                raise ParameterError(f"{path} is a folder; expected a file for tracks")
-            if path.exists() and not self.overwrite:
-                raise ParameterError(f"{path} exists; give another path, or set overwrite = true")
-            if not (path.parent.is_dir() and os.access(path.parent, os.W_OK | os.X_OK)):
-                raise ParameterError(f"no file can be made in the folder {path.parent}")
+        if self.path:
+            self._file = NewFile(self.name, self.path, self.overwrite)
+        if self.geojson:
+            self._map = NewFile(self.name, self.geojson, self.overwrite)
         if self.path and Path(self.path).expanduser() == Path(self.geojson).expanduser():
             raise ParameterError(f"path and geojson are both {self.path}; give two files")
 
@@ -157,8 +154,8 @@ class Tracks(Sink, name="sink.tracks"):
                        track_time, track_altitude)  # fmt: skip
             for row in zip(*(column.tolist() for column in columns), strict=True):
                 self._extend(info.stream, *row)
-        if self.path:
-            self._write(b"".join(
+        if self._file is not None:
+            self._file.write(b"".join(
                 self._line(info.stream, *row) for row in zip(
                     track_address.tolist(), track_time.tolist(), track_status.tolist(),
                     track_latitude.tolist(), track_longitude.tolist(), track_altitude.tolist(),
@@ -226,35 +223,18 @@ class Tracks(Sink, name="sink.tracks"):
             del told["prediction_error"]
         return json.dumps(told, allow_nan=False).encode() + b"\n"
 
-    def _write(self, lines: bytes) -> None:
-        """Write whole lines; what is there when a run is broken off ends with one."""
-        try:
-            if self._file is None:
-                self._file = Path(self.path).expanduser().open("wb", buffering=0)
-            left = memoryview(lines)
-            while left:
-                left = left[self._file.write(left) or 0 :]
-        except OSError as error:
-            raise self._failed(self.path, error) from None
-
     def finish(self) -> list[None]:
         self._close()
-        if self.geojson:
-            path = Path(self.geojson).expanduser()
-            part = path.with_name(f".{path.name}.{os.getpid()}.part")
-            try:
-                with part.open("w", encoding="utf-8") as file:
-                    file.write('{"type": "FeatureCollection", "features": [')
-                    between = "\n"
-                    for feature in self._features():
-                        file.write(between + json.dumps(feature, allow_nan=False))
-                        between = ",\n"
-                    file.write("\n]}\n")
-                part.replace(path)
-            except OSError as error:
-                part.unlink(missing_ok=True)
-                raise self._failed(self.geojson, error) from None
+        if self._map is not None:
+            self._map.replace(self._as_geojson())
         return []
+
+    def _as_geojson(self) -> Iterator[bytes]:
+        between = '{"type": "FeatureCollection", "features": [\n'
+        for feature in self._features():
+            yield (between + json.dumps(feature, allow_nan=False)).encode()
+            between = ",\n"
+        yield b"\n]}\n" if between == ",\n" else (between + "]}\n").encode()
 
     def _features(self) -> Iterator[dict[str, Any]]:
         """The lines as GeoJSON, cut at the date line."""
@@ -290,14 +270,7 @@ class Tracks(Sink, name="sink.tracks"):
 
     def _close(self) -> None:
         if self._file is not None:
-            file, self._file = self._file, None
-            try:
-                file.close()
-            except OSError as error:
-                raise self._failed(self.path, error) from None
-
-    def _failed(self, path: str, error: OSError) -> RunError:
-        return RunError(f"{self.name}: cannot write {path}: {error.strerror}")
+            self._file.close()
 
     def report(self, folder: Path | None) -> Mapping[str, Any]:
         counts, sums = self._statuses, np.zeros(len(Quantity) + 3)
