@@ -8,6 +8,7 @@ CATALOGUE: dict[str, str] = {
     "source.random_bits": "blocks.source.random_bits:RandomBits",
     "source.state_space": "blocks.source.state_space:StateSpace",
     "source.modes_messages": "blocks.source.modes_messages:ModesMessages",
+    "source.modes_traffic": "blocks.source.modes_traffic:ModesTraffic",
     "encoder.convolutional": "blocks.encoder.convolutional:Convolutional",
     "encoder.modulator": "blocks.encoder.modulator:Modulator",
     "channel.awgn": "blocks.channel.awgn:Awgn",
