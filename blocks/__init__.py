@@ -30,6 +30,7 @@ CATALOGUE: dict[str, str] = {
     "tracker.smoother": "blocks.tracker.smoother:Smoother",
     "sink.error_rate": "blocks.sink.error_rate:ErrorRate",
     "sink.tracking_error": "blocks.sink.tracking_error:TrackingError",
+    "sink.message_errors": "blocks.sink.message_errors:MessageErrors",
     "sink.modes_messages": "blocks.sink.modes_messages:ModesMessages",
     "sink.recording": "blocks.sink.recording:Recording",
     "sink.null": "blocks.sink.null:Null",

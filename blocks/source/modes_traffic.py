@@ -232,7 +232,7 @@ class ModesTraffic(Source, name="source.modes_traffic"):
         reach = mode_s_pulses.LEAD_US * per_us + 1.0
         self._air = [sent for sent in self._air if sent.last + reach >= end]
         self._position = end
-        numbers = np.array([sent[:-1] for sent in done], float).reshape(len(done), -1).T
+        numbers = np.array([sent[:-1] for sent in done], float).reshape(-1, len(_Sent._fields) - 1).T
         return Received(
             samples=samples.view(np.complex64)[:, 0],
             sent_messages=np.array([sent.message for sent in done], np.uint8).reshape(-1, 14),
