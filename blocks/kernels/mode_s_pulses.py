@@ -22,7 +22,7 @@ PREAMBLE = 16  # chips, of which 0, 2, 7 and 9 have a pulse
 STEP_US = 1.0 / 128.0  # of a response
 RINGS_US = 2.0  # how long a filter rings to either side, at most
 ROLL_OFF = 0.4  # width of the fall, as a share of the bandwidth
-EDGE_US = 0.2  # the longest of a pulse
+EDGE_US = 0.25  # room for the edges of a pulse, of 0.2 us at most
 LEAD_US = RINGS_US + EDGE_US / 2.0  # that a response may begin before its pulse
 
 
