@@ -179,9 +179,7 @@ def curve(found: Found, kept: Array) -> list[list[float]]:
     """By steps of 1 dB: least ratio, messages, lost ones."""
     step = np.floor(found.snr_db[kept]).astype(int)
     lost = ~found.right[kept]
-    return [
-        [int(k), int((step == k).sum()), int(lost[step == k].sum())] for k in np.unique(step)
-    ]
+    return [[int(k), int((step == k).sum()), int(lost[step == k].sum())] for k in np.unique(step)]
 
 
 def show(rate_hz: float, found: dict[str, Found], results: dict[str, Any]) -> None:

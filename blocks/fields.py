@@ -74,7 +74,9 @@ CANDIDATE_LLR = Field(
     unit="nat",
 )
 
-SENT_MESSAGES = Field("bytes of the messages that were sent; of short ones the last 7 are 0", truth=True)
+SENT_MESSAGES = Field(
+    "bytes of the messages that were sent; of short ones the last 7 are 0", truth=True
+)
 SENT_BITS = Field("length of the message that was sent, 56 or 112", unit="bits", truth=True)
 SENT_SAMPLE = Field(
     "where its preamble begins, in samples of the stream and their fractions", truth=True

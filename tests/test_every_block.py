@@ -27,7 +27,8 @@ from pipeline.signature import FieldType, bind, check_array
 
 Values = Mapping[str, Any]
 
-CLOCKS = ("time", "data", "code", "candidate", "message", "sent_message")  # dims along which a stream goes on
+# dims along which a stream goes on
+CLOCKS = ("time", "data", "code", "candidate", "message", "sent_message")
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def _on(message: Array, size: int, chip: int) -> bool:
     bit = (chip - PREAMBLE) // 2
     if bit >= size:
         return False
-    return (message[bit >> 3] >> (7 - (bit & 7))) & 1 != (chip & 1)
+    return bool((message[bit >> 3] >> (7 - (bit & 7))) & 1 != (chip & 1))
 
 
 @njit(cache=True, nogil=True)
@@ -78,8 +78,8 @@ def add(
     signal     (n, 2) float64     real and imaginary parts, added to
     """
     chips = PREAMBLE + 2 * size
-    begins = max(int(math.ceil(begin - LEAD_US * per_us)) - first, 0)
-    ends = int(math.floor(begin + (PULSE_US * chips + LEAD_US) * per_us)) - first
+    begins = max(math.ceil(begin - LEAD_US * per_us) - first, 0)
+    ends = math.floor(begin + (PULSE_US * chips + LEAD_US) * per_us) - first
     for n in range(begins, min(ends + 1, len(signal))):
         since = first + n - begin
         place = since / per_us + LEAD_US  # us since the response to the first pulse began

@@ -29,12 +29,12 @@ SENT = np.dtype(
 class MessageErrors(Sink, name="sink.message_errors"):
     """How many of the messages sent were found, bit for bit and at their place.
 
-    message_error_rate is the share of messages sent that were not found, in all and of each downlink
-    format; clear_error_rate of those on which no other message lay, overlapped_error_rate of the
-    rest. by_snr_db has the clear ones: [least ratio in dB of a step of 1 dB, sent, not found].
-    false_messages were found but not sent, or twice; strict ones among them are without doubt to the
-    decoder. Intervals are 95 %, for independent errors. The picture shows error rates against the
-    signal-to-noise ratio that was sent.
+    message_error_rate is the share of messages sent that were not found, in all and of each
+    downlink format; clear_error_rate of those on which no other message lay, overlapped_error_rate
+    of the rest. by_snr_db has the clear ones: [least ratio in dB of a step of 1 dB, sent, not
+    found]. false_messages were found but not sent, or twice; of false_strict_messages the decoder
+    had no doubt. Intervals are 95 %, for independent errors. The picture shows error rates against
+    the signal-to-noise ratio that was sent.
 
     sent_messages, messages         (sent_message, 14), (message, 14)  uint8
     sent_bits, sent_sample, sent_snr_db, message_sample, message_strict  of each
@@ -48,9 +48,7 @@ class MessageErrors(Sink, name="sink.message_errors"):
 
     def start(self) -> None:
         #: By overlapped or not, format, ratio: sent, and found.
-        self._counts = np.zeros(
-            (2, mode_s.COMM_D + 1, HIGHEST_DB - LOWEST_DB, 2), np.int64
-        )
+        self._counts = np.zeros((2, mode_s.COMM_D + 1, HIGHEST_DB - LOWEST_DB, 2), np.int64)
         self._false = np.zeros(3, np.int64)  # found, of those false, of those strict
         self._rates: dict[str, float] = {}
         self._recent: dict[str, Array] = {}  # SENT, of each stream
@@ -172,7 +170,7 @@ class MessageErrors(Sink, name="sink.message_errors"):
                 continue
             sent, lost = steps[at, 0], steps[at, 0] - steps[at, 1]
             rate = lost / sent
-            band = np.array([wilson(*pair) for pair in zip(lost.tolist(), sent.tolist(), strict=True)])
+            band = np.array([wilson(*pair) for pair in np.transpose([lost, sent]).tolist()])
             axes.errorbar(
                 at + LOWEST_DB + 0.5, rate, np.abs(band.T - rate), fmt="o-", markersize=3.0,
                 linewidth=1.0, capsize=2.0, label=label,
@@ -188,6 +186,6 @@ class MessageErrors(Sink, name="sink.message_errors"):
 
 
 def _rate(name: str, counts: Array, band: str) -> dict[str, Any]:
-    """Share of messages not found and its interval, of counts (..., 2); nothing if none was sent."""
+    """Share not found and its interval, of counts (..., 2); nothing where none was sent."""
     sent, found = counts.reshape(-1, 2).sum(axis=0).tolist()
     return {name: (sent - found) / sent, band: list(wilson(sent - found, sent))} if sent else {}

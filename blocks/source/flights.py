@@ -85,7 +85,9 @@ def begin(home: tuple[float, float], range_m: float, u: Sequence[float]) -> Flig
     return Flight(0.0, latitude, longitude, altitude, speed, 2.0 * math.pi * u[4])
 
 
-def next_leg(flight: Flight, home: tuple[float, float], range_m: float, u: Sequence[float]) -> Flight:
+def next_leg(
+    flight: Flight, home: tuple[float, float], range_m: float, u: Sequence[float]
+) -> Flight:
     """The flight at the end of its leg, with another one.
 
     Half of the legs are turns, at most as tight as BANK and 3 degrees per second allow; of the

@@ -157,7 +157,7 @@ class ModesTraffic(Source, name="source.modes_traffic"):
     )  # fmt: skip
     snr_db: tuple[float, ...] = param(
         default=(), at_least=-50.0, at_most=100.0, unit="dB",
-        doc="bounds of the signal-to-noise ratio of messages, if it does not come from the distance",
+        doc="bounds of the signal-to-noise ratio of messages; none: it comes from the distance",
     )  # fmt: skip
     noise: float = param(
         default=0.03, above=0.0, at_most=1.0, unit="V",
@@ -201,9 +201,7 @@ class ModesTraffic(Source, name="source.modes_traffic"):
         self._aircraft = [self._appear(number) for number in range(self.aircraft)]
         self._air: list[_Sent] = []  # messages that reach beyond what was given
         none = np.empty((0, 2))  # kernels are loaded, or compiled, now
-        mode_s_pulses.add(
-            np.zeros(14, np.uint8), 56, 0.0, 1.0, 1.0, 0.0, 0.0, np.zeros(2), 0, none
-        )
+        mode_s_pulses.add(np.zeros(14, np.uint8), 56, 0.0, 1.0, 1.0, 0.0, 0.0, np.zeros(2), 0, none)
         mode_s_pulses.convert(
             none, none.astype(np.float32), 1.0, self._values, none.astype(np.float32)
         )
@@ -232,7 +230,7 @@ class ModesTraffic(Source, name="source.modes_traffic"):
         reach = mode_s_pulses.LEAD_US * per_us + 1.0
         self._air = [sent for sent in self._air if sent.last + reach >= end]
         self._position = end
-        numbers = np.array([sent[:-1] for sent in done], float).reshape(-1, len(_Sent._fields) - 1).T
+        numbers = _numbers(done).T
         return Received(
             samples=samples.view(np.complex64)[:, 0],
             sent_messages=np.array([sent.message for sent in done], np.uint8).reshape(-1, 14),
@@ -255,28 +253,23 @@ class ModesTraffic(Source, name="source.modes_traffic"):
 
     def state(self) -> Mapping[str, Array | Scalar]:
         moving = [[own.free, own.odd, *astuple(own.flight)] for own in self._aircraft]
-        numbers = [sent[:-1] for sent in self._air]
         return {
             "drawn": self._drawn,
             "position": self._position,
             "next_s": self._next_s.copy(),
             "moving": np.array(moving, float).reshape(-1, 2 + flights.NUMBERS),
-            "air": np.array(numbers, float).reshape(-1, len(_Sent._fields) - 1),
+            "air": _numbers(self._air),
             "messages": np.array([s.message for s in self._air], np.uint8).reshape(-1, 14),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self._drawn, self._position = int(state["drawn"]), int(state["position"])
         self._next_s = np.array(state["next_s"])
-        for own, (free, odd, *flight) in zip(
-            self._aircraft, state["moving"].tolist(), strict=True
-        ):
+        for own, (free, odd, *flight) in zip(self._aircraft, state["moving"].tolist(), strict=True):
             own.free, own.odd, own.flight = free, int(odd), Flight(*flight)
         self._air = [
-            _Sent(begin, int(last), int(bits), int(aircraft), *rest, np.array(message))
-            for (begin, last, bits, aircraft, *rest), message in zip(
-                state["air"].tolist(), state["messages"], strict=True
-            )
+            _Sent._make([row[0], *map(int, row[1:4]), *row[4:], np.array(message)])
+            for row, message in zip(state["air"].tolist(), state["messages"], strict=True)
         ]
 
     def _row(self) -> list[float]:
@@ -333,15 +326,22 @@ class ModesTraffic(Source, name="source.modes_traffic"):
             lasts_us = PREAMBLE_US + 8 * len(message)
             own.free = time + 1e-6 * lasts_us + DEAD_S
             begin = time * self.rate_hz
-            last = math.ceil(begin + 1e-6 * lasts_us * self.rate_hz) - 1
-            self._air.append(
-                _Sent(
-                    begin, last, 8 * len(message), number, self._snr_db(own, now, u),
-                    2.0 * math.pi * u[4], now.latitude, now.longitude, now.altitude, now.speed,
-                    math.degrees(now.track) % 360.0, now.climb, np.resize(message, 14),
-                )  # fmt: skip
+            sent = _Sent(
+                begin=begin,
+                last=math.ceil(begin + 1e-6 * lasts_us * self.rate_hz) - 1,
+                bits=8 * len(message),
+                aircraft=number,
+                snr_db=self._snr_db(own, now, u),
+                phase=2.0 * math.pi * u[4],
+                latitude=now.latitude,
+                longitude=now.longitude,
+                altitude=now.altitude,
+                ground_speed=now.speed,
+                track=math.degrees(now.track) % 360.0,
+                vertical_rate=now.climb,
+                message=np.concatenate([message, np.zeros(14 - len(message), np.uint8)]),
             )
-            self._air[-1].message[len(message) :] = 0
+            self._air.append(sent)
 
     def _snr_db(self, own: _Aircraft, now: Flight, u: list[float]) -> float:
         """Signal-to-noise ratio of a message."""
@@ -350,7 +350,8 @@ class ModesTraffic(Source, name="source.modes_traffic"):
             return low + u[3] * (high - low)
         ground_m = cpr.distance_m(*self.receiver, now.latitude, now.longitude)
         away = math.hypot(ground_m, now.altitude * FOOT_M) / REFERENCE_M
-        return self.snr_100km_db - 20.0 * math.log10(away) + own.power_db + FADING_DB * _normal(u[3])
+        more = own.power_db + FADING_DB * _normal(u[3])
+        return self.snr_100km_db - 20.0 * math.log10(away) + more
 
     def _message(self, own: _Aircraft, kind: Kind, now: Flight, u: list[float]) -> Array:
         """The bytes of a message, 7 or 14."""
@@ -381,6 +382,11 @@ class ModesTraffic(Source, name="source.modes_traffic"):
         if choice in (1, 4):
             return mode_s_encoding.altitude_reply(own.address, now.altitude, register=register)
         return mode_s_encoding.identity_reply(own.address, own.squawk, register=register)
+
+
+def _numbers(sent: list[_Sent]) -> Array:
+    """All but the bytes of messages, a row for each."""
+    return np.array([one[:-1] for one in sent], float).reshape(-1, len(_Sent._fields) - 1)
 
 
 def _normal(uniform: float) -> float:

@@ -100,9 +100,7 @@ def lost_share(rate_hz, bit_detector, snr_db, seconds):
 
 
 # bench/MODES.md has the whole curves: at 10 % errors the gain is some 9 and 2 dB
-@pytest.mark.parametrize(
-    ("rate_hz", "snr_db", "gain_db"), [(2.0e6, 17.0, 4.0), (2.4e6, 13.0, 1.0)]
-)
+@pytest.mark.parametrize(("rate_hz", "snr_db", "gain_db"), [(2.0e6, 17.0, 4.0), (2.4e6, 13.0, 1.0)])
 def test_the_slicer_needs_more_signal_than_the_sequence_detector(rate_hz, snr_db, gain_db):
     sequence, _ = lost_share(rate_hz, "sequence", snr_db, 2.0)
     slicer, count = lost_share(rate_hz, "slicer", snr_db + gain_db, 2.0)

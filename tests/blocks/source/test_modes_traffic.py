@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -51,7 +52,8 @@ def test_aircraft_send_each_kind_at_the_rate_of_annex_10(sky):
     }  # fmt: skip
     # spacings (3.1.2.8.5, 3.1.2.8.6), but for waits while something else is sent, of 0.25 ms each
     for name, low, high in (
-        ("11", 0.8, 1.2), ("17 type 11", 0.4, 0.6), ("17 type 19", 0.4, 0.6), ("17 type 4", 4.8, 5.2),
+        ("11", 0.8, 1.2), ("17 type 11", 0.4, 0.6), ("17 type 19", 0.4, 0.6),
+        ("17 type 4", 4.8, 5.2),
     ):  # fmt: skip
         for number in range(AIRCRAFT):
             begins = [sent.begin for sent in found[name] if sent.aircraft == number]
@@ -72,7 +74,7 @@ def test_an_aircraft_sends_one_message_at_a_time():
     for number in range(2):
         own = [sent for sent in source._air if sent.aircraft == number]
         assert len(own) > 200
-        for one, other in zip(own, own[1:], strict=False):
+        for one, other in pairwise(own):
             assert other.begin > one.last + 125e-6 * source.rate_hz - 1.0
 
 
@@ -105,7 +107,7 @@ def test_flights_are_smooth_stay_near_and_turn_and_climb(sky):
     turned = climbed = 0
     for number in range(AIRCRAFT):
         own = [sent for sent in sky._air if sent.aircraft == number]
-        for one, other in zip(own, own[1:], strict=False):
+        for one, other in pairwise(own):
             seconds = (other.begin - one.begin) / sky.rate_hz
             way_m = cpr.distance_m(one.latitude, one.longitude, other.latitude, other.longitude)
             speeds = sorted([one.ground_speed, other.ground_speed])
@@ -137,9 +139,7 @@ def test_positions_decode_to_where_the_aircraft_is(sky):
     assert told.size > 100
     for n in told:
         row = rows[found.message_sample[n]]
-        off_m = cpr.distance_m(
-            found.latitude[n], found.longitude[n], row.latitude, row.longitude
-        )
+        off_m = cpr.distance_m(found.latitude[n], found.longitude[n], row.latitude, row.longitude)
         # half a step of the grids: 2.6 m in latitude, in longitude up to 3.6 m at 50 degrees
         assert off_m < 4.5
         assert found.altitude[n] == pytest.approx(row.altitude, abs=12.6)
