@@ -76,6 +76,26 @@ CANDIDATE_LLR = Field(
     unit="nat",
 )
 
+SENT_MESSAGES = Field(
+    "bytes of the messages that were sent; of short ones the last 7 are 0", truth=True
+)
+SENT_BITS = Field("length of the message that was sent, 56 or 112", unit="bits", truth=True)
+SENT_SAMPLE = Field(
+    "where its preamble begins, in samples of the stream and their fractions", truth=True
+)
+SENT_SNR = Field(
+    "power at the top of its pulses, before the receiver's filter, over that of the noise in a "
+    "complex sample",
+    unit="dB", truth=True,
+)  # fmt: skip
+SENT_ADDRESS = Field("address of the transponder that sent it", truth=True)
+SENT_LATITUDE = Field("latitude of its aircraft at that moment", unit="deg", truth=True)
+SENT_LONGITUDE = Field("longitude of its aircraft, -180 ... 180", unit="deg", truth=True)
+SENT_ALTITUDE = Field("altitude of its aircraft", unit="ft", truth=True)
+SENT_GROUND_SPEED = Field("speed of its aircraft over ground", unit="kt", truth=True)
+SENT_TRACK = Field("direction of its motion, clockwise from north", unit="deg", truth=True)
+SENT_VERTICAL_RATE = Field("rate of climb of its aircraft", unit="ft/min", truth=True)
+
 TRACK_ADDRESS = Field("address of the aircraft that is tracked, 24 bits")
 TRACK_TIME = Field("time of the track, since sample 0 of the stream", unit="s")
 TRACK_STATUS = Field(

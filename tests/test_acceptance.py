@@ -111,3 +111,21 @@ def test_modes_finds_the_messages_of_a_real_recording_however_it_is_cut(length, 
     assert counts["strict_messages"] == 366
     assert counts["aircraft"] == 1
     assert counts["positions"] == 98
+
+
+def test_modes_sim_finds_what_was_sent_however_it_is_cut(tmp_path):
+    found = []
+    for frames, length in ((20, 65_536), (4, 327_680)):
+        flow = Flow.load("modes_sim")
+        flow.set("air.frames", frames)
+        flow.set("air.length", length)
+        flow.set("air.aircraft", 40)
+        flow.set("air.replies", 0.0)  # which are not taken before their address is known
+        flow.set("air.snr_100km_db", 30.0)
+        found.append(results(flow, tmp_path))
+    assert found[0] == found[1]
+    errors, counts = found[0]["errors"], found[0]["counts"]
+    assert errors["sent"] > 100
+    assert errors["clear_error_rate"] < 0.05
+    assert errors["false_strict_messages"] == 0
+    assert counts["strict_messages"] <= errors["messages"] == counts["messages"]

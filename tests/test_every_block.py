@@ -32,14 +32,8 @@ from pipeline.signature import FieldType, bind, check_array
 
 Values = Mapping[str, Any]
 
-CLOCKS = (
-    "time",
-    "data",
-    "code",
-    "candidate",
-    "message",
-    "track",
-)  # dims along which a stream goes on
+# dims along which a stream goes on
+CLOCKS = ("time", "data", "code", "candidate", "message", "sent_message", "track")
 
 
 @dataclass(frozen=True)
@@ -199,6 +193,21 @@ def tracked() -> Mapping[str, tuple[str, np.ndarray]]:
         "track_reckoned": " plane",
     }  # fmt: skip
     return {name: ("track" + more.get(name, ""), getattr(found, name)) for name in found._fields}
+
+
+def sent_and_found() -> Mapping[str, tuple[str, np.ndarray]]:
+    """The messages of MODE_S as sent, and every third of them as found."""
+    sent = np.array([np.resize(m, 14) for m in MODE_S])
+    where = CANDIDATES["candidate_sample"][1]
+    return {
+        "sent_messages": ("sent_message byte", sent),
+        "sent_bits": ("sent_message", CANDIDATES["candidate_bits"][1]),
+        "sent_sample": ("sent_message", where),
+        "sent_snr_db": ("sent_message", np.linspace(0.0, 20.0, 2400, dtype=np.float32)),
+        "messages": ("message byte", np.repeat(sent[::3], 3, axis=0)),
+        "message_sample": ("message", np.repeat(where[::3], 3)),
+        "message_strict": ("message", np.tile(np.array([1, 1, 0], np.uint8), 800)),
+    }
 
 
 def words(array: np.ndarray) -> np.ndarray:
@@ -470,9 +479,15 @@ CASES = [
         a_text("".join(f"{n / 20},{m.tobytes().hex()}\n" for n, m in enumerate(MODE_S))),
         cuts=[{"length": 1}, {"length": 7}, {"length": 1000}],
     ),
+    Case(
+        "source.modes_traffic",
+        values={"frames": 5, "length": 480, "aircraft": 30, "replies": 1000.0},
+        cuts=[{"frames": 2400, "length": 1}, {"frames": 343, "length": 7}, {"length": 1000}],
+    ),
     Case("decoder.modes", "samples", {"rate_hz": 2e6}, CANDIDATES),
     Case("decoder.modes", "times", {"memory_s": 20.0}, {**CANDIDATES, **TIMES}),
     Case("sink.modes_messages", inputs=decoded()),
+    Case("sink.message_errors", values={"rate_hz": 2e6}, inputs=sent_and_found()),
     Case("tracker.aircraft", values={"coast_s": 5.0, "end_s": 20.0}, inputs=FLYING),
     Case("sink.tracks", inputs=tracked()),
     Case(

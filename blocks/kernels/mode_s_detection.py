@@ -71,11 +71,11 @@ def _hats(distance: Array) -> Array:
 
 
 #: By samples per second. At 2.4 Msps a message has more weights than its preamble can tell, so that
-#: they are held near those of a typical pulse. `tries` and `pull` did best on recordings, at
-#: 2.4 Msps on a short one.
+#: they are held near those of a typical pulse. bench/MODES.md has what other values of `tries` and
+#: `pull` give.
 RATES = {
     2.0e6: Rate(1.0, 2, 1, 4, (-1,), _per_chip, (0.0, 1.0, 0.0), 0.0),
-    2.4e6: Rate(1.2, 12, 5, 5, (0, 2, 4), _hats, (0.0, 0.5, 1.0, 0.5, 0.0), 30.0),
+    2.4e6: Rate(1.2, 12, 5, 5, (-1, 1, 3), _hats, (0.0, 0.5, 1.0, 0.5, 0.0), 30.0),
 }
 
 

@@ -51,6 +51,11 @@ def identity_reply(
     return _reply(5, address, status, squawk_code(squawk), register)
 
 
+def air_air_reply(address: int, altitude_ft: float, *, on_ground: bool = False) -> U8:
+    """Format 0, of a transponder without collision avoidance (3.1.2.8.2)."""
+    return _message(on_ground << 26 | altitude_code(altitude_ft), mode_s.SHORT, address)
+
+
 def _reply(short: int, address: int, status: int, code: int, register: int | None) -> U8:
     if register is None:
         return _message(short << 27 | status << 24 | code, mode_s.SHORT, address)

@@ -197,10 +197,12 @@ def test_replies_carry_address_status_altitude_and_squawk():
         sent.identity_reply(0x4D2023, 7700, status=2),
         sent.identity_reply(0x4D2023, 112, register=0, status=5),
         sent.all_call_reply(0x4D2023, capability=4),
+        sent.air_air_reply(0x4D2023, 175, on_ground=True),
     )
-    assert numbers[:2, Number.ALTITUDE].tolist() == [20025, 60000]
-    assert codes[:, Code.SQUAWK].tolist() == [-1, -1, 7700, 112, -1]
-    assert codes[:, Code.ON_GROUND].tolist() == [1, 0, 0, -1, 1]
+    assert numbers[[0, 1, 5], Number.ALTITUDE].tolist() == [20025, 60000, 175]
+    assert codes[:, Code.SQUAWK].tolist() == [-1, -1, 7700, 112, -1, -1]
+    assert codes[:, Code.ON_GROUND].tolist() == [1, 0, 0, -1, 1, 1]
+    assert mode_s.residue(sent.air_air_reply(0x4D2023, 0), 56) == 0x4D2023
     assert mode_s.residue(sent.altitude_reply(0x4D2023, 0), 56) == 0x4D2023
     assert mode_s.residue(sent.identity_reply(0x4D2023, 0, register=77), 112) == 0x4D2023
     assert mode_s.residue(sent.all_call_reply(0x4D2023, interrogator=60), 56) == 60
