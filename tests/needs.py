@@ -27,7 +27,8 @@ def recording(name: str) -> Path:
     """The path of a recording; skips the test where it is not here."""
     path = DATA / name
     if not path.exists():
-        pytest.skip(f"needs {path}, which is in github.com/{ORIGINS[name]}")
+        origin = f"github.com/{ORIGINS[name]}" if name in ORIGINS else "the shared data"
+        pytest.skip(f"needs {path}, which is in {origin}")
     return path
 
 

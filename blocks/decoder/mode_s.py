@@ -100,7 +100,8 @@ class Modes(Block, name="decoder.modes"):
     16, 20, 21 and 24 is overlaid with the address, so that any bits fit some address: they count
     only if a clean message of 11, 17 or 18 came from that address, at most `memory_s` before. So
     does a format 11 with an interrogator code, which wrong bits at its end look like: it is strict
-    only once its code has come `repeats` times, each within `memory_s` of the one before. (Those
+    only once its code has come `repeats` times from that aircraft, each within `memory_s` of the
+    one before: of many aircraft some soon have the same bits wrong, the same one seldom. (Those
     before stay in doubt; `sink.modes_messages` counts them once it knows.) Random bits that begin
     like an overlaid format pass with n known addresses with a probability of n 2^-24, those that
     begin like format 17 with 2^-24.
@@ -133,7 +134,9 @@ class Modes(Block, name="decoder.modes"):
         default=60.0, above=0.0, unit="s", doc="how long an aircraft is known after a clean message"
     )
     repeats: int = param(
-        default=3, at_least=1, doc="times that an interrogator code must come to be believed"
+        default=3,
+        at_least=1,
+        doc="times that an interrogator code must come from an aircraft to be believed",
     )
     comm_d: bool = param(
         default=False,
@@ -166,8 +169,8 @@ class Modes(Block, name="decoder.modes"):
 
     def start(self) -> None:
         self._aircraft: dict[int, _Aircraft] = {}  # by address; longest unheard first
-        self._codes = np.zeros((mode_s.INTERROGATORS, 2))  # times that each came, and when last
-        self._codes[:, 1] = nan
+        #: Times that an aircraft sent an interrogator code, and when last; longest ago first.
+        self._codes: dict[tuple[int, int], tuple[int, float]] = {}
         self._blocked: list[tuple[float, float]] = []  # first and last + 1 of messages' samples
         # load the kernels: the frame of zeros that the runtime rehearses with has too few bits
         none = np.empty(0)
@@ -216,7 +219,7 @@ class Modes(Block, name="decoder.modes"):
             if clean:
                 self._hear(address, aircraft, when)
             code = residue if bare else 0
-            strict = code == 0 or self._believed(code, when)
+            strict = code == 0 or self._believed(address, code, when)
             taken.append(_Taken(row, aircraft, address, code, strict))
         rows = [found.row for found in taken]
         messages = packed[rows]
@@ -288,12 +291,13 @@ class Modes(Block, name="decoder.modes"):
             for begin, end in self._blocked
         )
 
-    def _believed(self, code: int, time: float) -> bool:
-        """Count an interrogator code; whether it came often enough."""
-        count, before = self._codes[code]
-        count = 1.0 if time - before > self.memory_s else count + 1.0
-        self._codes[code] = count, time
-        return bool(count >= self.repeats)
+    def _believed(self, address: int, code: int, time: float) -> bool:
+        """Count an interrogator code of an aircraft; whether it came often enough."""
+        while self._codes and time - next(iter(self._codes.values()))[1] > self.memory_s:
+            del self._codes[next(iter(self._codes))]
+        count = self._codes.pop((address, code), (0, time))[0] + 1
+        self._codes[address, code] = count, time
+        return count >= self.repeats
 
     def _place(
         self, aircraft: _Aircraft, time: float, on_ground: int, odd: int, y: int, x: int
@@ -357,9 +361,10 @@ class Modes(Block, name="decoder.modes"):
              known.time, known.latitude, known.longitude, known.confirmed, known.refused]
             for address, known in self._aircraft.items()
         ]  # fmt: skip
+        codes = [[*key, *found] for key, found in self._codes.items()]
         return {
             "aircraft": np.array(rows, float).reshape(len(rows), 15),
-            "codes": self._codes.copy(),
+            "codes": np.array(codes, float).reshape(len(codes), 4),
             "blocked": np.array(self._blocked, float).reshape(len(self._blocked), 2),
         }
 
@@ -368,5 +373,8 @@ class Modes(Block, name="decoder.modes"):
             int(row[0]): _Aircraft(row[1], _Half(*row[2:6]), _Half(*row[6:10]), *row[10:])
             for row in state["aircraft"].tolist()
         }
-        self._codes = np.array(state["codes"])
+        self._codes = {
+            (int(address), int(code)): (int(count), time)
+            for address, code, count, time in state["codes"].tolist()
+        }
         self._blocked = [(first, last) for first, last in state["blocked"].tolist()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,8 +52,8 @@ class ModesMessages(Sink, name="sink.modes_messages"):
         self._candidates = np.zeros(len(Candidate), np.int64)
         self._positions = np.zeros(len(Position), np.int64)
         self._strict = 0
-        #: Per stream, messages with each interrogator code that wait for it to be believed.
-        self._doubtful: dict[str, Array] = {}
+        #: Messages per stream, address and interrogator code that wait for it to be believed.
+        self._doubtful: Counter[tuple[str, int, int]] = Counter()
         self._aircraft: set[int] = set()
         self._callsigns: dict[int, str] = {}
         self._trail: deque[tuple[int, float, float, float]] = deque(maxlen=DRAWN)
@@ -94,7 +94,7 @@ class ModesMessages(Sink, name="sink.modes_messages"):
             return
         self._formats += np.bincount(message_format, minlength=mode_s.COMM_D + 1)
         self._positions += np.bincount(position_status, minlength=len(Position))
-        self._count_strict(info.stream, message_interrogator, message_strict)
+        self._count_strict(info.stream, message_address, message_interrogator, message_strict)
         clean = np.isin(message_format, mode_s.BARE) & (message_interrogator == 0)
         self._aircraft.update(message_address[clean].tolist())
         for row in np.flatnonzero(callsign[:, 0]).tolist():
@@ -133,19 +133,15 @@ class ModesMessages(Sink, name="sink.modes_messages"):
                         line[name] = round(float(column[row]), DECIMALS)
                 self._file.write(json.dumps(line).encode() + b"\n")
 
-    def _count_strict(self, stream: str, codes: Array, strict: Array) -> None:
+    def _count_strict(self, stream: str, addresses: Array, codes: Array, strict: Array) -> None:
         """Count strict messages, and those that were in doubt until their code is believed."""
         self._strict += int(strict.sum())
-        if stream not in self._doubtful:
-            self._doubtful[stream] = np.zeros(mode_s.INTERROGATORS, np.int64)
-        doubtful = self._doubtful[stream]
         for row in np.flatnonzero(codes).tolist():
-            code = codes[row]
+            sent = stream, int(addresses[row]), int(codes[row])
             if strict[row]:
-                self._strict += int(doubtful[code])
-                doubtful[code] = 0
+                self._strict += self._doubtful.pop(sent, 0)
             else:
-                doubtful[code] += 1
+                self._doubtful[sent] += 1
 
     def finish(self) -> list[None]:
         self._close()
@@ -177,7 +173,7 @@ class ModesMessages(Sink, name="sink.modes_messages"):
     def state(self) -> Mapping[str, Array | Scalar]:
         notes = {
             "callsigns": list(self._callsigns.items()),
-            "doubtful": {stream: array.tolist() for stream, array in self._doubtful.items()},
+            "doubtful": [[*sent, count] for sent, count in self._doubtful.items()],
         }
         return {
             "formats": self._formats.copy(),
@@ -198,7 +194,7 @@ class ModesMessages(Sink, name="sink.modes_messages"):
         self._trail = deque(map(tuple, state["trail"].tolist()), maxlen=DRAWN)
         notes = json.loads(state["notes"])
         self._callsigns = dict(notes["callsigns"])
-        self._doubtful = {s: np.array(counts) for s, counts in notes["doubtful"].items()}
+        self._doubtful = Counter({tuple(sent): count for *sent, count in notes["doubtful"]})
 
     def _draw(self, path: Path) -> None:
         """Leave a picture of the last positions, coloured by altitude, as on a map."""

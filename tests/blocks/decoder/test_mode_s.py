@@ -129,6 +129,13 @@ def test_an_interrogator_code_is_believed_when_it_has_come_three_times():
     assert found.message_strict.tolist() == [1, 0, 0, 0, 1, 1, 0]
 
 
+def test_what_other_aircraft_send_does_not_make_a_code_believed():
+    others = [A + number for number in range(1, 6)]
+    coded = [sent.all_call_reply(one, interrogator=4) for one in others]
+    found = decode([*map(sent.all_call_reply, others), *coded])
+    assert found.message_strict.tolist() == [1] * 5 + [0] * 5
+
+
 def test_an_interrogator_that_fell_silent_begins_anew():
     clean, coded = sent.all_call_reply(A), sent.all_call_reply(A, interrogator=3)
     found = decode([clean, coded, coded, clean, clean, coded, coded], [0, 1, 2, 40, 80, 81, 82])
@@ -263,7 +270,7 @@ def test_aircraft_do_not_share_positions():
     ],
 )
 def test_what_peers_decoded_counts_as_it_was_counted(name, messages, strict, df17):
-    source = Messages(path=str(data(f"peer_output/{name}.hex")))
+    source = Messages(path=str(recording(f"peer_output/{name}.hex")))
     source.start()
     block = make(Modes, {}, Context(info=source.describe()))
     block.start()
