@@ -19,6 +19,8 @@ CATALOGUE: dict[str, str] = {
     "detector.viterbi": "blocks.detector.viterbi:Viterbi",
     "detector.sum_product": "blocks.detector.sum_product:SumProduct",
     "detector.modes": "blocks.detector.mode_s:ModeS",
+    "detector.afsk": "blocks.detector.afsk:Afsk",
+    "detector.g3ruh": "blocks.detector.g3ruh:G3ruh",
     "decoder.convolutional": "blocks.decoder.convolutional:Convolutional",
     "decoder.hdlc": "blocks.decoder.hdlc:Hdlc",
     "decoder.modes": "blocks.decoder.mode_s:Modes",
