@@ -21,6 +21,7 @@ CATALOGUE: dict[str, str] = {
     "detector.modes": "blocks.detector.mode_s:ModeS",
     "detector.afsk": "blocks.detector.afsk:Afsk",
     "detector.g3ruh": "blocks.detector.g3ruh:G3ruh",
+    "decoder.ax25": "blocks.decoder.ax25:Ax25",
     "decoder.convolutional": "blocks.decoder.convolutional:Convolutional",
     "decoder.hdlc": "blocks.decoder.hdlc:Hdlc",
     "decoder.modes": "blocks.decoder.mode_s:Modes",
@@ -33,6 +34,7 @@ CATALOGUE: dict[str, str] = {
     "sink.error_rate": "blocks.sink.error_rate:ErrorRate",
     "sink.tracking_error": "blocks.sink.tracking_error:TrackingError",
     "sink.modes_messages": "blocks.sink.modes_messages:ModesMessages",
+    "sink.packets": "blocks.sink.packets:Packets",
     "sink.recording": "blocks.sink.recording:Recording",
     "sink.null": "blocks.sink.null:Null",
 }

@@ -101,9 +101,7 @@ class LineDetector(Block):
         """Samples that a stretch is decided by."""
         return (STRETCH + 2 * self._blocks) * self._decider.size
 
-    def process(
-        self, samples: Float32[Array, "time"], info: FrameInfo = _AT_ZERO
-    ) -> list[Bits]:
+    def process(self, samples: Float32[Array, "time"], info: FrameInfo = _AT_ZERO) -> list[Bits]:
         if not self._held:
             self._first = info.sample
         # what is no number is silence, and what no audio reaches is cut off: squares stay finite
@@ -165,9 +163,7 @@ class LineDetector(Block):
             for signal, lane in zip(signals, self._ways, strict=True)
         ]
         most = max(bits.size for bits, _ in found)
-        out = Bits(
-            np.full((len(found), most), NONE, np.uint8), np.full((len(found), most), np.nan)
-        )
+        out = Bits(np.full((len(found), most), NONE, np.uint8), np.full((len(found), most), np.nan))
         for lane, (bits, times) in enumerate(found):
             out.line_bits[lane, : bits.size] = bits
             out.bit_sample[lane, : bits.size] = self._first + times

@@ -74,7 +74,7 @@ def lines(signal: Array, place: int, spacing: float, blocks: int) -> Array:
     mean = _within(power.mean(axis=1), _SMOOTH) / _within(np.ones(blocks), _SMOOTH)
     power = np.minimum(power, _STEEPEST * mean[:, None]) / (mean[:, None] + 1e-30)
     turns = np.exp(-2j * np.pi * ((place + np.arange(signal.size)) / spacing % 1.0))
-    return (power * turns.reshape(power.shape)).sum(axis=1)
+    return np.asarray((power * turns.reshape(power.shape)).sum(axis=1))
 
 
 def _within(values: Array, reach: int) -> Array:
@@ -104,7 +104,9 @@ def at(values: Array, times: Array) -> Array:
     f = times - whole
     whole = whole.clip(1, values.size - 3)
     a, b, c, d = (values[whole + k] for k in (-1, 0, 1, 2))
-    return np.asarray(b + 0.5 * f * (c - a + f * (2 * a - 5 * b + 4 * c - d + f * (3 * (b - c) + d - a))))
+    return np.asarray(
+        b + 0.5 * f * (c - a + f * (2 * a - 5 * b + 4 * c - d + f * (3 * (b - c) + d - a)))
+    )
 
 
 @njit(cache=True, nogil=True)
