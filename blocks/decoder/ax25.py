@@ -94,8 +94,8 @@ def parse(packet: bytes) -> Packet | None:
 class Ax25(Block, name="decoder.ax25"):
     """What packets of AX.25 say: addresses, control, protocol, where the information begins.
 
-    A packet whose addresses are not of printable characters is not valid, and all else of it is 0: of those that
-    pass a check of 16 bits by chance, hardly any has addresses.
+    A packet whose addresses are not of printable characters is not valid, and all else of it is 0:
+    of those that pass a check of 16 bits by chance, hardly any begins with addresses.
 
     packet_bytes        (packet, byte)            uint8
     packet_length       (packet)                  int32
