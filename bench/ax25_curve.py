@@ -40,14 +40,15 @@ def audio_of(count: int, ebn0_db: float, seed: int, **receiver: float):
 
 
 def wrong_bits(sent: list[bytes], bits: np.ndarray) -> tuple[int, int]:
-    """Wrong bits of a lane, and bits: each packet where it fits best, if it fits at all."""
+    """Wrong bits of a lane, and bits, of packets and most flags, each where it fits best."""
     signs = 2.0 * bits[bits < 2] - 1.0
     wrong = total = 0
     size = 1 << (signs.size + 4000).bit_length()
     spectrum = np.fft.rfft(signs, size)
     for packet in sent:
         # the sender's scrambler begins at 0 with the flags, so that the line is known
-        line = 2.0 * air.line_of(packet, True) - 1.0
+        # but for its ends, where the carrier comes and goes
+        line = 2.0 * air.line_of(packet, True)[40:-16] - 1.0
         match = np.fft.irfft(spectrum * np.fft.rfft(line, size).conj(), size)[: signs.size]
         wrong += round((line.size - np.abs(match).max()) / 2.0)
         total += line.size
@@ -152,7 +153,7 @@ def main() -> None:
     parser.add_argument("--packets", type=int, default=100, help="simulated, per ratio")
     parser.add_argument("--minutes", type=float, default=10.0, help="of noise")
     given = parser.parse_args()
-    curves(given.packets, range(9, 15))
+    curves(given.packets, range(9, 14))
     choices(given.packets, 11.0)
     noise_alone(given.minutes)
     costs()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int8, Int16, Int32, UInt8
 
-from blocks.sink.lines import Lines
+from blocks.sink.new_file import NewFile
 from pipeline.block import Sink, param
 from pipeline.frame import Array, FrameInfo, Scalar, StreamInfo
 
@@ -41,16 +41,15 @@ class Packets(Sink, name="sink.packets"):
     path: str = param(default="", doc="file for a line of JSON per packet; empty: none")
     overwrite: bool = param(default=False, doc="replace the file if it is there already")
 
-    _lines: Lines | None = None
+    _file: NewFile | None = None
 
     def check(self) -> None:
         if self.path:
-            Lines(self.name, self.path).check(self.overwrite)
+            self._file = NewFile(self.name, self.path, self.overwrite)
 
     def start(self) -> None:
-        if self._lines is not None:
-            self._lines.close()
-        self._lines = Lines(self.name, self.path) if self.path else None
+        if self._file is not None:
+            self._file.close()
         self._senders: Counter[str] = Counter()
         self._refused = 0
         self._frames = np.zeros((0, len(_OUTCOMES)), np.int64)  # lanes are there when frames are
@@ -85,7 +84,7 @@ class Packets(Sink, name="sink.packets"):
         for row in np.flatnonzero(packet_valid).tolist():
             source = _text(packet_source[row])
             self._senders[source] += 1
-            if self._lines is None:
+            if self._file is None:
                 continue
             content = packet_bytes[row, packet_info[row] : packet_length[row]].tobytes()
             stream = self._infos.get(info.stream, StreamInfo())
@@ -114,11 +113,11 @@ class Packets(Sink, name="sink.packets"):
             text = _readable(content)
             if text is not None:
                 line["text"] = text
-            self._lines.write(json.dumps(line))
+            self._file.write(json.dumps(line).encode() + b"\n")
 
     def finish(self) -> list[None]:
-        if self._lines is not None:
-            self._lines.close()
+        if self._file is not None:
+            self._file.close()
         return []
 
     def report(self, folder: Path | None) -> Mapping[str, Any]:

@@ -1,6 +1,7 @@
 import numpy as np
 import packet_air as air
 import pytest
+from numba import config
 
 from blocks.decoder.ax25 import parse
 from blocks.detector.afsk import Afsk
@@ -8,6 +9,10 @@ from blocks.detector.g3ruh import G3ruh
 from pipeline.block import Context
 from pipeline.errors import RunError
 from pipeline.frame import StreamInfo
+
+pytestmark = pytest.mark.skipif(
+    bool(config.DISABLE_JIT), reason="takes minutes without compilation"
+)
 
 
 def lost(sent, found):
