@@ -95,15 +95,16 @@ def curves(count: int, ratios: range) -> None:
 def choices(count: int, ebn0_db: float) -> None:
     """Packets that one lane loses, for other reaches, rounds and memories."""
     print(f"\nshare of {count} packets lost by one lane at {ebn0_db:g} dB")
-    print("| clock, fit [blocks], rounds; memory | wide | narrow | wide, 4 flags before |")
-    print("|---|---|---|---|")
+    print("| clock, fit [blocks], rounds; memory | wide | narrow | 4 flags before | 2 kHz |")
+    print("|---|---|---|---|---|")
     kept, tried = g3ruh.G3ruh.lanes, [
         (Lane(8, 8, 2), 3), (Lane(4, 8, 2), 3), (Lane(16, 8, 2), 3), (Lane(32, 8, 2), 3),
         (Lane(8, 4, 2), 3), (Lane(8, 16, 2), 3), (Lane(8, 8, 1), 3), (Lane(8, 8, 3), 3),
-        (Lane(8, 8, 2), 1), (Lane(8, 8, 2), 2), (Lane(8, 8, 2), 5),
+        (Lane(8, 8, 2), 0), (Lane(8, 8, 2), 1), (Lane(8, 8, 2), 2), (Lane(8, 8, 2), 5),
     ]  # fmt: skip
-    lost = np.zeros((len(tried), 3))
-    for k, case in enumerate([*RECEIVERS.values(), {"flags": 4}]):
+    cases = [*RECEIVERS.values(), {"flags": 4}, {"passband_hz": 6000.0, "audio_hz": 2000.0}]
+    lost = np.zeros((len(tried), len(cases)))
+    for k, case in enumerate(cases):
         for sent, audio in audio_of(count, ebn0_db, 2, **case):
             for row, (lane, memory) in enumerate(tried):
                 g3ruh.G3ruh.lanes = (lane,)

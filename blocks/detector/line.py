@@ -52,8 +52,9 @@ class LineDetector(Block):
         default="sequence", doc="what decides the bits"
     )
     memory: int = param(
-        default=3, at_least=1, at_most=8, unit="bits",
-        doc="bits before the newest that the fitted response reaches back to (sequence)",
+        default=3, at_least=0, at_most=8, unit="bits",
+        doc="bits before the newest that the fitted response reaches back to (sequence); 0: "
+        "nothing but a filter is fitted",
     )  # fmt: skip
 
     #: Ways to decide; those of the slicer are the same without rounds.

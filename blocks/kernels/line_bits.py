@@ -149,7 +149,7 @@ def fit_and_decide(
     unknown = width + memory
     normal, right = np.empty((unknown, unknown)), np.empty((unknown, 1))
     before = errors.copy()
-    n_branches = 2 << memory
+    n_branches = 2 << max(memory, 1)  # a state tells the newest bit, as in kernels/trellis.py
     most = 2 * CONTEXT
     for k in range(blocks):
         most = max(most, edges[k + 1] - edges[k] + 2 * CONTEXT)
@@ -206,7 +206,7 @@ class LineBits:
     """Decides stretches of a signal.
 
     spacing   samples per bit
-    memory    bits before the newest that the response reaches back to
+    memory    bits before the newest that the response reaches back to; 0: the filter does it all
     span      bits that a filter reaches to each side
     """
 
