@@ -1,7 +1,7 @@
 """Packets against noise: the sequence detector beside a slicer with the same clock, and direwolf.
 
 Three tables, of simulated audio (tests/packet_air.py). Share of wrong bits and of packets lost
-against Eb/N0, for a wide and a narrow receiver; the slicer has the clock of the sequence detector.
+against Eb/N0, for three receivers; the slicer has the clock of the sequence detector.
 Packets lost for other choices of the detector. What is accepted in noise alone. And the time that
 the detectors take. Run it with: python -m bench.ax25_curve; the results stand in bench/AX25.md.
 """
@@ -25,6 +25,7 @@ from tests import packet_air as air
 RECEIVERS = {
     "wide (7.5 and 7 kHz)": {},
     "narrow (6 and 3.5 kHz)": {"passband_hz": 6000.0, "audio_hz": 3500.0},
+    "too narrow (6 and 2.5 kHz)": {"passband_hz": 6000.0, "audio_hz": 2500.0},
 }
 AT_ONCE = 25  # packets of one piece of audio
 REPEATS = 5
@@ -64,7 +65,7 @@ def curves(count: int, ratios: range) -> None:
     for name, receiver in RECEIVERS.items():
         print(f"\n{count} packets, receiver {name}: share of wrong bits / of lost packets")
         peer = "| direwolf | direwolf -P + |" if shutil.which("atest") else "|"
-        print(f"| Eb/N0 [dB] | slicer | sequence | both lanes {peer}")
+        print(f"| Eb/N0 [dB] | slicer | sequence | all lanes {peer}")
         print("|" + "---|" * (peer.count("|") + 3))
         for ebn0_db in ratios:
             wrong, lost, false, total = np.zeros(2), np.zeros(5), 0, 0
@@ -93,27 +94,33 @@ def curves(count: int, ratios: range) -> None:
 
 
 def choices(count: int, ebn0_db: float) -> None:
-    """Packets that one lane loses, for other reaches, rounds and memories."""
+    """Packets that one lane loses, for other reaches, rounds, memories and starts."""
     print(f"\nshare of {count} packets lost by one lane at {ebn0_db:g} dB")
-    print("| clock, fit [blocks], rounds; memory | wide | narrow | 4 flags before | 2 kHz |")
+    print(
+        "| clock, fit [blocks], rounds; memory; sharpened | wide | narrow | too narrow | 4 flags |"
+    )
     print("|---|---|---|---|---|")
-    kept, tried = g3ruh.G3ruh.lanes, [
-        (Lane(8, 8, 2), 3), (Lane(4, 8, 2), 3), (Lane(16, 8, 2), 3), (Lane(32, 8, 2), 3),
-        (Lane(8, 4, 2), 3), (Lane(8, 16, 2), 3), (Lane(8, 8, 1), 3), (Lane(8, 8, 3), 3),
-        (Lane(8, 8, 2), 0), (Lane(8, 8, 2), 1), (Lane(8, 8, 2), 2), (Lane(8, 8, 2), 5),
+    usual = Lane(8, 8, 2)
+    tried = [
+        (usual, 3, 0), (Lane(4, 8, 2), 3, 0), (Lane(16, 8, 2), 3, 0), (Lane(32, 8, 2), 3, 0),
+        (Lane(8, 4, 2), 3, 0), (Lane(8, 16, 2), 3, 0), (Lane(8, 8, 1), 3, 0),
+        (Lane(8, 8, 3), 3, 0), (usual, 0, 0), (usual, 1, 0), (usual, 5, 0),
+        (Lane(16, 8, 2), 3, 1), (Lane(16, 8, 2), 3, 2), (Lane(16, 8, 2), 1, 2),
+        (Lane(16, 8, 2), 0, 2),
     ]  # fmt: skip
-    cases = [*RECEIVERS.values(), {"flags": 4}, {"passband_hz": 6000.0, "audio_hz": 2000.0}]
+    kept = g3ruh.G3ruh.lanes, g3ruh.SHARPENED
+    cases = [*RECEIVERS.values(), {"flags": 4}]
     lost = np.zeros((len(tried), len(cases)))
     for k, case in enumerate(cases):
         for sent, audio in audio_of(count, ebn0_db, 2, **case):
-            for row, (lane, memory) in enumerate(tried):
-                g3ruh.G3ruh.lanes = (lane,)
+            for row, (lane, memory, sharpened) in enumerate(tried):
+                g3ruh.G3ruh.lanes, g3ruh.SHARPENED = (lane,), (sharpened,)
                 found, _ = air.unpacked(*air.detect(g3ruh.G3ruh, audio, memory=memory))
                 lost[row, k] += missing(sent, found)[0]
-    g3ruh.G3ruh.lanes = kept
-    for (lane, memory), row in zip(tried, lost / count, strict=True):
+    g3ruh.G3ruh.lanes, g3ruh.SHARPENED = kept
+    for (lane, memory, sharpened), row in zip(tried, lost / count, strict=True):
         shares = " | ".join(f"{share:.3f}" for share in row)
-        print(f"| {', '.join(map(str, lane))}; {memory} | {shares} |", flush=True)
+        print(f"| {', '.join(map(str, lane))}; {memory}; {sharpened} | {shares} |", flush=True)
 
 
 def noise_alone(minutes: float) -> None:
@@ -155,7 +162,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0, help="of noise")
     given = parser.parse_args()
     curves(given.packets, range(9, 14))
-    choices(given.packets, 11.0)
+    choices(given.packets, 12.0)
     noise_alone(given.minutes)
     costs()
 
