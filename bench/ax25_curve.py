@@ -1,8 +1,9 @@
 """Packets against noise: the sequence detector beside a slicer with the same clock, and direwolf.
 
-Three tables, of simulated audio (tests/packet_air.py). Share of wrong bits and of packets lost
+Tables of simulated audio (tests/packet_air.py). Share of wrong bits and of packets lost
 against Eb/N0, for three receivers; the slicer has the clock of the sequence detector.
-Packets lost for other choices of the detector. What is accepted in noise alone. And the time that
+Packets lost for other choices of the detector, and in signals that direwolf makes. What is accepted
+in noise alone. And the time that
 the detectors take. Run it with: python -m bench.ax25_curve; the results stand in bench/AX25.md.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -123,6 +125,27 @@ def choices(count: int, ebn0_db: float) -> None:
         print(f"| {', '.join(map(str, lane))}; {memory}; {sharpened} | {shares} |", flush=True)
 
 
+def signals_of_the_peer(count: int) -> None:
+    """Packets in the test signals that direwolf makes, each in more noise than the one before."""
+    if not (shutil.which("gen_packets") and shutil.which("atest")):
+        return
+    print(f"\npackets found of {count} in the noise of direwolf's gen_packets")
+    print("| baud | direwolf | direwolf, best options | all lanes |")
+    print("|---|---|---|---|")
+    for baud, best, kind, scrambler in (
+        (9600, "+", g3ruh.G3ruh, "g3ruh"), (1200, "E+", afsk.Afsk, "none"),
+    ):  # fmt: skip
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "made.wav"
+            command = ["gen_packets", "-B", str(baud), "-r", "48000", "-n", str(count), "-o", path]
+            subprocess.run(command, capture_output=True, check=True)
+            audio, rate_hz = air.read(path)
+            theirs = [len(air.direwolf(path, baud, *o)) for o in ((), ("-P", best))]
+            bits, times = air.detect(kind, audio, rate_hz=rate_hz)
+            ours, _ = air.unpacked(bits, times, scrambler)
+        print(f"| {baud} | {theirs[0]} | {theirs[1]} | {len(ours)} |")
+
+
 def noise_alone(minutes: float) -> None:
     rng = np.random.default_rng(3)
     for kind, scrambler in ((g3ruh.G3ruh, "g3ruh"), (afsk.Afsk, "none")):
@@ -163,6 +186,7 @@ def main() -> None:
     given = parser.parse_args()
     curves(given.packets, range(9, 14))
     choices(given.packets, 12.0)
+    signals_of_the_peer(100)
     noise_alone(given.minutes)
     costs()
 

@@ -11,16 +11,17 @@ from blocks.kernels.line_bits import Lane
 from pipeline.block import param
 from pipeline.frame import Array
 
+WINDOW = 0.8  # bits to each side that the tones are weighed over
 GAINS = (1.0, 0.5, 2.0)  # of the space tone in the signals that are sliced, one a lane
 
 
 class Afsk(LineDetector, name="detector.afsk"):
     """Bits of a modem that sends each bit as one of two tones, as Bell 202 does at 1200 baud.
 
-    The magnitudes of both tones, over one bit, are what filters see; the detector fits to the
-    signal itself how they add up and finds the most likely bits (kernels/line_bits.py). Receivers
-    often leave the tones unequal: three lanes begin with three ratios of their levels. Polarity
-    does not matter where the line is NRZI.
+    What filters see are the magnitudes of both tones, over a window around each bit; the detector
+    fits to the signal itself how they add up and finds the most likely bits (kernels/line_bits.py).
+    Receivers often leave the tones unequal: three lanes begin with three ratios of their levels.
+    Polarity does not matter where the line is NRZI.
 
     samples     (time)       float32, real
     line_bits   (lane, bit)  uint8, 1 for the mark tone; 255 where lanes have unequal numbers
@@ -36,10 +37,11 @@ class Afsk(LineDetector, name="detector.afsk"):
     lanes: ClassVar[tuple[Lane, ...]] = (Lane(8, 8, 2),) * len(GAINS)
 
     def _heard(self, samples: Array) -> tuple[list[Array], Array]:
-        half = round(0.5 * self._spacing)
+        half = round(WINDOW * self._spacing)
         times = np.arange(-half, half + 1) / self._rate_hz
+        window = np.hamming(times.size)
         tones = [
-            np.abs(np.convolve(samples, np.exp(2j * np.pi * tone_hz * times), "same"))
+            np.abs(np.convolve(samples, window * np.exp(2j * np.pi * tone_hz * times), "same"))
             for tone_hz in (self.mark_hz, self.space_hz)
         ]
         return [tones[0] - gain * tones[1] for gain in GAINS], np.stack(tones)
