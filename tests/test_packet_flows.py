@@ -5,11 +5,13 @@ import json
 import numpy as np
 import packet_air as air
 import pytest
+from numba import config
 
 from pipeline import run
 from pipeline.flow import Flow
 
 
+@pytest.mark.skipif(bool(config.DISABLE_JIT), reason="takes minutes without compilation")
 @pytest.mark.parametrize("name", ["ax25", "ax25_1200"])
 def test_packets_of_a_wav_file_become_lines_of_json(name, tmp_path):
     rng = np.random.default_rng(1)

@@ -95,7 +95,8 @@ class LineDetector(Block):
         self._first = 0  # number of the first sample of the stream
         self._held: list[Bits] = []  # the answer to the newest frame, if there was one
         # Kernels are loaded, or compiled, now: the first bits of a live stream must not wait.
-        self._decide(np.zeros(self._whole, np.float32))
+        silence = np.zeros((1, 3 * self._decider.size))
+        self._decider.decide(silence[0], silence, 0, Lane(1, 1, 1), 1, 2)
 
     @property
     def _whole(self) -> int:
