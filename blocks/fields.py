@@ -131,3 +131,26 @@ TRACK_RECKONED = Field(
     "NaN where none was told",
     unit="m",
 )
+
+LINE_BITS = Field(
+    "decided bits as the line has them, before NRZI and the scrambler are undone, 0 or 1; each "
+    "lane is one way to decide; 255: none"
+)
+BIT_SAMPLE = Field("middle of each bit, as a sample number of the stream; NaN where none")
+PACKET_BYTES = Field("bytes of each packet, without its check; zeros past its length")
+PACKET_LENGTH = Field("length of the packet", unit="bytes")
+PACKET_SAMPLE = Field("middle of the first bit after the opening flag, as a sample number")
+PACKET_LANE = Field("the lane that the packet came from")
+HDLC_FRAMES = Field(
+    "frames between flags in this frame of each lane, by the numbers of kernels/hdlc.Outcome: "
+    "0 good, 1 wrong check, 2 aborted, 3 no whole bytes or too long"
+)
+PACKET_VALID = Field("1 for a packet of AX.25; 0: it begins with no addresses, the rest is void")
+PACKET_DESTINATION = Field("callsign and SSID that the packet is for, in ASCII; zeros past the end")
+PACKET_SOURCE = Field("callsign and SSID that the packet is from, in ASCII; zeros past the end")
+PACKET_DIGIPEATERS = Field("callsigns and SSIDs of those who are to send it on, in ASCII")
+PACKET_REPEATED = Field("whether each digipeater has sent it on, 1 or 0; -1: no such digipeater")
+PACKET_COMMAND = Field("1 a command, 0 a response, -1 neither, as before version 2")
+PACKET_CONTROL = Field("control byte: the type of the packet, and its numbers")
+PACKET_PID = Field("protocol of the information; -1 where the type has none")
+PACKET_INFO = Field("where the information begins in the bytes of the packet", unit="bytes")

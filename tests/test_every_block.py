@@ -23,8 +23,9 @@ import zmq_sides
 from rtl_tcp_server import Server, sending
 
 from blocks import CATALOGUE
+from blocks.decoder.ax25 import Ax25
 from blocks.decoder.mode_s import Modes
-from blocks.kernels import mode_s_encoding
+from blocks.kernels import hdlc, mode_s_encoding
 from blocks.tracker.aircraft import Aircraft
 from pipeline.block import Block, Context, Reframe, Silence, Sink, Source, make, writes_of
 from pipeline.frame import DTYPES, FrameInfo, StreamInfo
@@ -33,7 +34,9 @@ from pipeline.signature import FieldType, bind, check_array
 Values = Mapping[str, Any]
 
 # dims along which a stream goes on
-CLOCKS = ("time", "data", "code", "candidate", "message", "sent_message", "track")
+CLOCKS = (
+    "time", "data", "code", "candidate", "message", "sent_message", "track", "bit", "packet",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -208,6 +211,44 @@ def sent_and_found() -> Mapping[str, tuple[str, np.ndarray]]:
         "message_sample": ("message", np.repeat(where[::3], 3)),
         "message_strict": ("message", np.tile(np.array([1, 1, 0], np.uint8), 800)),
     }
+
+
+def hdlc_lanes() -> Mapping[str, tuple[str, np.ndarray]]:
+    """Two lanes of scrambled bits with packets, which have wrong bits in different places."""
+    rng = np.random.default_rng(26)
+    flag = np.array(hdlc.FLAG, np.uint8)
+    parts = [np.concatenate([hdlc.frame(rng.bytes(12)), flag]) for _ in range(25)]
+    bits = np.concatenate([flag, flag, flag, *parts])[:2400]
+    line = np.empty_like(bits)
+    hdlc.to_line(bits, True, True, line)
+    lanes = line ^ (rng.random((2, line.size)) < 0.002).astype(np.uint8)
+    times = 5.0 * np.arange(line.size) + np.array([[0.3], [0.0]])
+    return {"line_bits": ("lane bit", lanes), "bit_sample": ("lane bit", times)}
+
+
+def ax25_packets() -> Mapping[str, tuple[str, np.ndarray]]:
+    """Packets of three senders, one of them no AX.25, as decoder.hdlc gives them."""
+    rng = np.random.default_rng(27)
+    callsigns = [f"{name:6s}".encode() for name in ("CQ", "DL1ABC", "OH2AGS")]
+    rows = rng.integers(0, 256, (2400, 32), dtype=np.uint8)
+    for row, sender in zip(rows, rng.integers(0, 3, 2400), strict=True):
+        row[:16] = [*(c << 1 for c in callsigns[0]), 0x60, *(c << 1 for c in callsigns[sender]),
+                    0x61 + 2 * sender, 0x03 if sender else 0x01, 0xF0]  # fmt: skip
+        row[0] |= sender == 2
+    return {
+        "packet_bytes": ("packet byte", rows),
+        "packet_length": ("packet", rng.integers(16, 33, 2400).astype(np.int32)),
+    }
+
+
+def read_packets() -> Mapping[str, tuple[str, np.ndarray]]:
+    """What decoder.ax25 makes of them, with places."""
+    given = ax25_packets()
+    found = Ax25().process(**{name: array for name, (_, array) in given.items()})
+    dims = {"packet_digipeaters": "packet hop character", "packet_repeated": "packet hop"}
+    dims |= dict.fromkeys(("packet_destination", "packet_source"), "packet character")
+    inputs = {**given, "packet_sample": ("packet", 5000.0 * np.arange(2400))}
+    return inputs | {n: (dims.get(n, "packet"), a) for n, a in found._asdict().items()}
 
 
 def words(array: np.ndarray) -> np.ndarray:
@@ -484,6 +525,10 @@ CASES = [
         values={"frames": 5, "length": 480, "aircraft": 30, "replies": 1000.0},
         cuts=[{"frames": 2400, "length": 1}, {"frames": 343, "length": 7}, {"length": 1000}],
     ),
+    Case("detector.g3ruh", values={"rate_hz": 28_800.0}, inputs={"samples": ("time", REAL)}),
+    Case("detector.afsk", values={"rate_hz": 8000.0}, inputs={"samples": ("time", REAL)}),
+    Case("decoder.ax25", inputs=ax25_packets()),
+    Case("decoder.hdlc", values={"scrambler": "g3ruh", "longest": 32}, inputs=hdlc_lanes()),
     Case("decoder.modes", "samples", {"rate_hz": 2e6}, CANDIDATES),
     Case("decoder.modes", "times", {"memory_s": 20.0}, {**CANDIDATES, **TIMES}),
     Case("sink.modes_messages", inputs=decoded()),
@@ -525,6 +570,7 @@ CASES = [
         cuts=[{"length": 1, "frames": 1000}, {"length": 7, "frames": 143}],
     ),
     Case("sink.null"),
+    Case("sink.packets", inputs=read_packets()),
 ]  # fmt: skip
 
 # Cuts of the inputs: lengths of the frames, of which the last is repeated up to the end.
