@@ -20,6 +20,7 @@ CATALOGUE: dict[str, str] = {
     "detector.sum_product": "blocks.detector.sum_product:SumProduct",
     "detector.modes": "blocks.detector.mode_s:ModeS",
     "decoder.convolutional": "blocks.decoder.convolutional:Convolutional",
+    "decoder.hdlc": "blocks.decoder.hdlc:Hdlc",
     "decoder.modes": "blocks.decoder.mode_s:Modes",
     "tracker.kalman": "blocks.tracker.kalman:Kalman",
     "tracker.extended_kalman": "blocks.tracker.extended_kalman:ExtendedKalman",

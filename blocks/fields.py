@@ -73,3 +73,17 @@ CANDIDATE_LLR = Field(
     "log-likelihood ratio of each bit of a candidate, positive for bit 1; 0 past the end",
     unit="nat",
 )
+
+LINE_BITS = Field(
+    "decided bits as the line has them, before NRZI and the scrambler are undone, 0 or 1; each "
+    "lane is one way to decide; 255: none"
+)
+BIT_SAMPLE = Field("middle of each bit, as a sample number of the stream; NaN where none")
+PACKET_BYTES = Field("bytes of each packet, without its check; zeros past its length")
+PACKET_LENGTH = Field("length of the packet", unit="bytes")
+PACKET_SAMPLE = Field("middle of the first bit after the opening flag, as a sample number")
+PACKET_LANE = Field("the lane that the packet came from")
+HDLC_FRAMES = Field(
+    "frames between flags in this frame of each lane, by the numbers of kernels/hdlc.Outcome: "
+    "0 good, 1 wrong check, 2 aborted, 3 no whole bytes or too long"
+)

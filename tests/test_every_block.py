@@ -19,7 +19,7 @@ import pytest
 
 from blocks import CATALOGUE
 from blocks.decoder.mode_s import Modes
-from blocks.kernels import mode_s_encoding
+from blocks.kernels import hdlc, mode_s_encoding
 from blocks.sink.modes_messages import ModesMessages
 from pipeline.block import Block, Context, Reframe, Sink, Source, make, writes_of
 from pipeline.frame import DTYPES, FrameInfo, StreamInfo
@@ -27,7 +27,8 @@ from pipeline.signature import FieldType, bind, check_array
 
 Values = Mapping[str, Any]
 
-CLOCKS = ("time", "data", "code", "candidate", "message")  # dims along which a stream goes on
+# dims along which a stream goes on
+CLOCKS = ("time", "data", "code", "candidate", "message", "bit", "packet")
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,19 @@ def decoded() -> Mapping[str, tuple[str, np.ndarray]]:
     for name in list(ModesMessages.signature().reads)[1:]:
         inputs[name] = (dims.get(name, "message"), getattr(found, name))
     return inputs
+
+
+def hdlc_lanes() -> Mapping[str, tuple[str, np.ndarray]]:
+    """Two lanes of scrambled bits with packets, which have wrong bits in different places."""
+    rng = np.random.default_rng(26)
+    flag = np.array(hdlc.FLAG, np.uint8)
+    parts = [np.concatenate([hdlc.frame(rng.bytes(12)), flag]) for _ in range(25)]
+    bits = np.concatenate([flag, flag, flag, *parts])[:2400]
+    line = np.empty_like(bits)
+    hdlc.to_line(bits, True, True, line)
+    lanes = line ^ (rng.random((2, line.size)) < 0.002).astype(np.uint8)
+    times = 5.0 * np.arange(line.size) + np.array([[0.3], [0.0]])
+    return {"line_bits": ("lane bit", lanes), "bit_sample": ("lane bit", times)}
 
 
 def words(array: np.ndarray) -> np.ndarray:
@@ -387,6 +401,7 @@ CASES = [
         a_text("".join(f"{n / 20},{m.tobytes().hex()}\n" for n, m in enumerate(MODE_S))),
         cuts=[{"length": 1}, {"length": 7}, {"length": 1000}],
     ),
+    Case("decoder.hdlc", values={"scrambler": "g3ruh", "longest": 32}, inputs=hdlc_lanes()),
     Case("decoder.modes", "samples", {"rate_hz": 2e6}, CANDIDATES),
     Case("decoder.modes", "times", {"memory_s": 20.0}, {**CANDIDATES, **TIMES}),
     Case("sink.modes_messages", inputs=decoded()),
