@@ -154,3 +154,20 @@ PACKET_COMMAND = Field("1 a command, 0 a response, -1 neither, as before version
 PACKET_CONTROL = Field("control byte: the type of the packet, and its numbers")
 PACKET_PID = Field("protocol of the information; -1 where the type has none")
 PACKET_INFO = Field("where the information begins in the bytes of the packet", unit="bytes")
+
+SENT_PACKET_BYTES = Field("bytes of each packet that was sent, zeros past its length", truth=True)
+SENT_PACKET_LENGTH = Field("length of the packet that was sent", unit="bytes", truth=True)
+SENT_PACKET_SAMPLE = Field(
+    "middle of the first bit after the opening flag, as a sample number", truth=True
+)
+SENT_PACKET_EB_N0 = Field(
+    "energy per bit over noise density, as it is received", unit="dB", truth=True
+)
+SENT_PACKET_CLEAR = Field("1 where nothing else was sent meanwhile, 0 where it was", truth=True)
+SENT_PACKET_LATITUDE = Field("true latitude of the sender; NaN: not sent", unit="deg", truth=True)
+SENT_PACKET_LONGITUDE = Field("true longitude of the sender; NaN: not sent", unit="deg", truth=True)
+MESSAGE_TYPE = Field("type of the AIS message, 1 ... 27; 0 where the packet is none")
+MMSI = Field("number of the station that sent the message; 0 where the packet is no message")
+SHIP_NAME = Field("characters of the ship's name in ASCII; zeros where the message tells none")
+SHIP_TYPE = Field("type of ship and cargo, 0 ... 99; -1 where the message tells none")
+NAVIGATION_STATUS = Field("navigational status, 0 ... 15; -1 where the message tells none")

@@ -129,3 +129,25 @@ def test_modes_sim_finds_what_was_sent_however_it_is_cut(tmp_path):
     assert errors["clear_error_rate"] < 0.05
     assert errors["false_strict_messages"] == 0
     assert counts["strict_messages"] <= errors["messages"] == counts["messages"]
+
+
+def test_ais_goes_from_the_air_to_nmea_and_so_does_a_recording_of_it(tmp_path):
+    pytest.importorskip("pyais", reason="needs pyais: pip install 'kalvit[dev]'")
+    first = Flow.load("ais")
+    first.set("source.frames", 100)
+    first.set("nmea.path", str(tmp_path / "live.nmea"))
+    first.add("kept", "sink.recording", path=str(tmp_path / "air"))
+    first.connect("source -> kept")
+    first.assign("rx", ["detector", "packets"])
+    counts = results(first, tmp_path)["counts"]
+    assert counts["sent_packets"] > 30
+    assert counts["packet_error_rate"] < 0.1
+    assert counts["false_packets"] == 0
+
+    again = Flow.load("ais_recording")
+    again.set("source.path", str(tmp_path / "air.sigmf-meta"))
+    again.set("source.length", 1000)
+    again.set("nmea.path", str(tmp_path / "replayed.nmea"))
+    replayed = results(again, tmp_path)["counts"]
+    assert replayed["messages"] == counts["messages"]
+    assert (tmp_path / "replayed.nmea").read_bytes() == (tmp_path / "live.nmea").read_bytes()

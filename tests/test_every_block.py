@@ -25,7 +25,8 @@ from rtl_tcp_server import Server, sending
 from blocks import CATALOGUE
 from blocks.decoder.ax25 import Ax25
 from blocks.decoder.mode_s import Modes
-from blocks.kernels import hdlc, mode_s_encoding
+from blocks.formats import ais
+from blocks.kernels import gmsk, hdlc, mode_s_encoding
 from blocks.tracker.aircraft import Aircraft
 from pipeline.block import Block, Context, Reframe, Silence, Sink, Source, make, writes_of
 from pipeline.frame import DTYPES, FrameInfo, StreamInfo
@@ -36,6 +37,7 @@ Values = Mapping[str, Any]
 # dims along which a stream goes on
 CLOCKS = (
     "time", "data", "code", "candidate", "message", "sent_message", "track", "bit", "packet",
+    "sent_packet",
 )  # fmt: skip
 
 
@@ -51,6 +53,7 @@ class Case:
               one of CLOCKS
     cuts      sources: parameters that cut the same stream in other ways
     resumes   whether `restore` goes on where `state` was taken
+    package   what it needs beside this repository: where it is not installed, tests skip
     """
 
     block: str
@@ -59,6 +62,7 @@ class Case:
     inputs: Mapping[str, tuple[str, np.ndarray]] = field(default_factory=dict)
     cuts: Sequence[Values] = ()
     resumes: bool = True
+    package: str = ""
 
     def __str__(self) -> str:
         return f"{self.block} {self.about}".strip().replace(" ", "-")
@@ -249,6 +253,72 @@ def read_packets() -> Mapping[str, tuple[str, np.ndarray]]:
     dims |= dict.fromkeys(("packet_destination", "packet_source"), "packet character")
     inputs = {**given, "packet_sample": ("packet", 5000.0 * np.arange(2400))}
     return inputs | {n: (dims.get(n, "packet"), a) for n, a in found._asdict().items()}
+
+
+def ais_bursts() -> np.ndarray:
+    """Three bursts of AIS at 2.5 samples per symbol, in noise."""
+    rng = np.random.default_rng(27)
+    air = 0.1 * rng.standard_normal((2400, 2)).view(complex)[:, 0]
+    flag = np.array(hdlc.FLAG, np.uint8)
+    pulse = gmsk.phase_pulse(0.4)
+    for begin in (60.3, 820.8, 1600.1):
+        packet = ais.position_report(211_000_000, 54.0, 10.0)
+        bits = np.concatenate([np.arange(24) % 2, flag, hdlc.frame(packet), flag]).astype(np.uint8)
+        line = np.empty_like(bits)
+        hdlc.to_line(bits, False, True, line)
+        n = np.arange(int(begin - 10), int(begin + 2.5 * len(line) + 10))
+        places = (n - begin) / 2.5
+        phases = gmsk.phases(2.0 * line - 1.0, places, pulse) + 2.0 * np.pi * 300.0 * n / 24e3
+        air[n] += (abs(places - 0.5 * len(line)) < 0.5 * len(line) + 2) * np.exp(1j * phases)
+    return air.astype(np.complex64)
+
+
+def ais_packets() -> Mapping[str, tuple[str, np.ndarray]]:
+    """Packets of AIS of several types, and some that are none."""
+    rng = np.random.default_rng(28)
+    packets = []
+    for number in range(500):
+        mmsi = 211_000_000 + number % 40
+        packets.append((
+            ais.position_report(mmsi, 54.0 + 1e-3 * number, 10.0, speed=0.1 * number),
+            ais.voyage(mmsi, name=f"SHIP {number % 40}", callsign="DK1"),
+            ais.class_b_report(mmsi, 54.0, 10.0 + 1e-3 * number),
+            ais.class_b_name(mmsi, "YACHT"),
+            rng.bytes(int(rng.integers(9, 50))),
+        )[number % 5])  # fmt: skip
+    contents = np.zeros((len(packets), 53), np.uint8)
+    for row, packet in zip(contents, packets, strict=True):
+        row[: len(packet)] = np.frombuffer(packet, np.uint8)
+    return {
+        "packet_bytes": ("packet byte", contents),
+        "packet_length": ("packet", np.array([len(p) for p in packets], np.int32)),
+        "packet_sample": ("packet", rng.uniform(1000.0, 3000.0, len(packets)).cumsum()),
+    }
+
+
+def ais_messages() -> Mapping[str, tuple[str, np.ndarray]]:
+    """Packets with what might be in them, beside what was sent, of which some came wrong."""
+    packets = ais_packets()
+    rng = np.random.default_rng(29)
+    count = len(packets["packet_length"][1])
+    kinds = rng.choice(np.array([0, 1, 5, 18], np.uint8), count)
+    latitude = np.where(rng.random(count) < 0.7, rng.uniform(50.0, 60.0, count), np.nan)
+    sent = packets["packet_bytes"][1].copy()
+    sent[::7, 20] ^= 1
+    names = rng.integers(65, 91, (count, 20), np.uint8) * (kinds == 5)[:, None].astype(np.uint8)
+    return {
+        **packets,
+        "message_type": ("packet", kinds),
+        "mmsi": ("packet", (rng.integers(1, 40, count) * (kinds > 0)).astype(np.uint32)),
+        "latitude": ("packet", latitude),
+        "longitude": ("packet", latitude - 45.0),
+        "ground_speed": ("packet", rng.uniform(0.0, 20.0, count)),
+        "ship_name": ("packet letter", names),
+        "sent_packet_bytes": ("sent_packet sent_byte", sent),
+        "sent_packet_length": ("sent_packet", packets["packet_length"][1]),
+        "sent_packet_sample": ("sent_packet", packets["packet_sample"][1] + 0.25),
+        "sent_packet_clear": ("sent_packet", (np.arange(count) % 4 > 0).astype(np.uint8)),
+    }
 
 
 def words(array: np.ndarray) -> np.ndarray:
@@ -528,6 +598,29 @@ CASES = [
     Case("detector.g3ruh", values={"rate_hz": 28_800.0}, inputs={"samples": ("time", REAL)}),
     Case("detector.afsk", values={"rate_hz": 8000.0}, inputs={"samples": ("time", REAL)}),
     Case("decoder.ax25", inputs=ax25_packets()),
+    Case(
+        "source.ais_traffic",
+        values={
+            "frames": 5, "length": 480, "rate_hz": 24e3, "stations": 30, "interval_s": 1.0,
+            "overlap": 0.5,
+        },
+        cuts=[{"frames": 2400, "length": 1}, {"frames": 343, "length": 7}, {"length": 1000}],
+    ),
+    Case(
+        "detector.gmsk", "sequence", {"rate_hz": 24e3, "longest": 256},
+        {"samples": ("time", ais_bursts())},
+    ),
+    Case(
+        "detector.gmsk", "slicer",
+        {"rate_hz": 24e3, "longest": 256, "centre_hz": 300.0, "bit_detector": "slicer"},
+        {"samples": ("time", ais_bursts())},
+    ),
+    Case("decoder.ais", values={"rate_hz": 48e3}, inputs=ais_packets(), package="pyais"),
+    Case("sink.ais_messages", inputs=ais_messages()),
+    Case(
+        "sink.nmea",
+        inputs={name: ais_packets()[name] for name in ("packet_bytes", "packet_length")},
+    ),
     Case("decoder.hdlc", values={"scrambler": "g3ruh", "longest": 32}, inputs=hdlc_lanes()),
     Case("decoder.modes", "samples", {"rate_hz": 2e6}, CANDIDATES),
     Case("decoder.modes", "times", {"memory_s": 20.0}, {**CANDIDATES, **TIMES}),
@@ -625,6 +718,8 @@ class Run:
         **values: Any,
     ) -> None:
         # Instances never share files: each has a folder of its own.
+        if case.package:
+            pytest.importorskip(case.package, reason=f"needs {case.package}: see pyproject.toml")
         self.folder = folder / f"instance{len(list(folder.iterdir()))}"
         self.folder.mkdir()
         given = case.values(self.folder) if callable(case.values) else case.values

@@ -13,12 +13,12 @@ from jaxtyping import Float64, Int8, Int16, UInt8, UInt32
 
 from blocks.kernels import mode_s
 from blocks.kernels.mode_s import Candidate, Position
+from blocks.sink import positions
 from blocks.sink.new_file import NewFile
 from pipeline.block import Sink, param
 from pipeline.frame import Array, FrameInfo, Scalar, StreamInfo
 
 DRAWN = 20_000  # positions in the picture, the last ones
-LABELS = 12  # aircraft that are named in it
 DECIMALS = 6  # of numbers in lines of JSON
 
 
@@ -166,9 +166,15 @@ class ModesMessages(Sink, name="sink.modes_messages"):
         ):
             found |= {f"{name}_{kind.name.lower()}": int(counts[kind]) for kind in kinds}
         if folder is not None and self._trail:
-            self._draw(folder / "positions.png")
+            positions.draw(
+                folder / "positions.png", np.array(self._trail), self._label, "altitude [ft]",
+                "aircraft",
+            )  # fmt: skip
             found["picture"] = "positions.png"
         return found
+
+    def _label(self, address: int) -> str:
+        return self._callsigns.get(address, f"{address:06X}")
 
     def state(self) -> Mapping[str, Array | Scalar]:
         notes = {
@@ -195,35 +201,3 @@ class ModesMessages(Sink, name="sink.modes_messages"):
         notes = json.loads(state["notes"])
         self._callsigns = dict(notes["callsigns"])
         self._doubtful = Counter({tuple(sent): count for *sent, count in notes["doubtful"]})
-
-    def _draw(self, path: Path) -> None:
-        """Leave a picture of the last positions, coloured by altitude, as on a map."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(8.0, 6.4), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots()
-        addresses, latitude, longitude, altitude = np.array(self._trail).T
-        ground = np.isnan(altitude)
-        axes.scatter(longitude[ground], latitude[ground], s=6.0, color="grey")
-        points = axes.scatter(
-            longitude[~ground], latitude[~ground], c=altitude[~ground], s=6.0, cmap="viridis"
-        )
-        figure.colorbar(points, ax=axes, label="altitude [ft]; grey: not told")
-        named, places, counts = np.unique(
-            addresses[::-1], return_index=True, return_counts=True
-        )  # the last place of each
-        for number in np.argsort(-counts)[:LABELS]:
-            address, last = int(named[number]), len(addresses) - 1 - places[number]
-            axes.annotate(
-                self._callsigns.get(address, f"{address:06X}"),
-                (longitude[last], latitude[last]),
-                textcoords="offset points", xytext=(4, 4), fontsize=8,
-            )  # fmt: skip
-        axes.set_aspect(1.0 / max(np.cos(np.radians(latitude.mean())), 0.1), adjustable="box")
-        axes.set_xlabel("longitude [deg]")
-        axes.set_ylabel("latitude [deg]")
-        axes.set_title(f"{len(latitude)} positions of {len(named)} aircraft", fontsize=9)
-        axes.grid(alpha=0.25)
-        figure.savefig(path, dpi=130)
