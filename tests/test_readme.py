@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +41,12 @@ def folder(tmp_path_factory):
             if name:
                 assert name[1].endswith(ending)
                 (folder / name[1]).write_text(text, encoding="utf-8")
-    noise = np.random.default_rng(1).integers(120, 136, 2 * 4096 * (FRAMES + 1), dtype=np.uint8)
+    noise = np.random.default_rng(1).integers(120, 136, 2 * 16384 * (FRAMES + 1), dtype=np.uint8)
     (folder / "modes1.bin").write_bytes(noise.tobytes())  # in the place of a recording
+    for name in ("tigrisat.wav", "aprs.wav"):
+        with wave.open(str(folder / name), "wb") as file:
+            file.setparams((1, 2, 48_000, 0, "NONE", ""))
+            file.writeframes(noise[: 2 * 4096 * (FRAMES + 1)].tobytes())
     line = "1457996400.2,8D40621D58C382D690C8AC2863A7\n"
     (folder / "messages.csv").write_text(line * 100 * (FRAMES + 1))
     return folder
