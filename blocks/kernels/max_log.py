@@ -19,7 +19,7 @@ import numpy as np
 
 from blocks.kernels import branch_metrics, tiles, unrolled
 from blocks.kernels.caching import njit
-from blocks.kernels.recursion import EVERY, SoftRecursion, normalise
+from blocks.kernels.recursion import EVERY, SoftRecursion
 from blocks.kernels.tiles import HALVES, VECTORS, WIDTH
 
 Array = np.ndarray[Any, Any]
@@ -115,7 +115,7 @@ def forward(metrics: Array, first: int, order: int, messages: Array) -> None:
     for i in range(first, first + metrics.shape[0]):
         forward_step(metrics, i - first, order, messages[i], messages[i + 1])
         if (i + 1) % EVERY == 0:
-            normalise(messages[i + 1])
+            tiles.normalise(messages[i + 1])
 
 
 @njit(cache=True, nogil=True)
@@ -140,7 +140,7 @@ def backward(
         backward_step(metrics, i - first, order, message, scratch)
         message[:] = scratch
         if i % EVERY == 0:
-            normalise(message)
+            tiles.normalise(message)
 
 
 # --- Sequences side by side; what is flat is described by its axes --------------------------------

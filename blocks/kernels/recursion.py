@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from blocks.kernels import tiles
-from blocks.kernels.caching import njit
 from blocks.kernels.trellis import Metrics
 from blocks.kernels.windows import Windows
 
@@ -20,16 +19,6 @@ _MOST = 1 << 28  # bytes of scratch for sequences side by side; longer ones go o
 
 #: Steps from one normalisation of path metrics to the next, counted from the start of a sequence.
 EVERY = 16
-
-
-@njit(cache=True, nogil=True)
-def normalise(numbers: Array) -> None:
-    """Take the least of them off all path metrics, or off a message in the log domain."""
-    least = numbers[0]
-    for s in range(1, numbers.size):
-        least = min(least, numbers[s])
-    for s in range(numbers.size):
-        numbers[s] -= least
 
 
 class Recursion(ABC):

@@ -144,6 +144,16 @@ def least_of(rows: Array, place: int, n: int, least: Array, some: tuple[float, .
 
 
 @njit(cache=True, nogil=True)
+def normalise(numbers: Array) -> None:
+    """Take the least of them off all path metrics, or off a message in the log domain."""
+    least = numbers[0]
+    for s in range(1, numbers.size):
+        least = min(least, numbers[s])
+    for s in range(numbers.size):
+        numbers[s] -= least
+
+
+@njit(cache=True, nogil=True)
 def take_least_off(rows: Array, place: int, n: int, least: Array, some: tuple[float, ...]) -> None:
     """Subtract from n rows, from a place on, what is least in each lane; as `least_of`."""
     least_of(rows, place, n, least, some)

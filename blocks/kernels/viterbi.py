@@ -14,7 +14,7 @@ import numpy as np
 
 from blocks.kernels import branch_metrics, tiles, unrolled
 from blocks.kernels.caching import njit
-from blocks.kernels.recursion import EVERY, Recursion, normalise
+from blocks.kernels.recursion import EVERY, Recursion
 from blocks.kernels.tiles import HALVES, VECTORS, WIDTH
 
 Array = np.ndarray[Any, Any]
@@ -67,7 +67,7 @@ def forward(
     for i in range(first, first + metrics.shape[0]):
         step(metrics, i - first, order, path, scratch, survivors, i)
         if (i + 1) % EVERY == 0:
-            normalise(path)
+            tiles.normalise(path)
 
 
 @njit(cache=True, nogil=True)
