@@ -118,7 +118,9 @@ class Block:
         def __getattr__(self, name: str) -> Any:
             """Called for what is not there: what `start` makes, or a mistake."""
             starts = [vars(cls).get("start") for cls in type(self).__mro__]
-            if any(name in s.__code__.co_names for s in starts if inspect.isfunction(s)):
+            made = {n for s in starts if inspect.isfunction(s) for n in s.__code__.co_names}
+            own = name.startswith("_") and not name.startswith("__")
+            if name in made or (own and made and not made & vars(self).keys()):
                 raise AttributeError(
                     f"{self.name}: {name!r} is made by start(); call start() first, then process() "
                     "for each frame"
