@@ -47,8 +47,8 @@ from pipeline.signature import (
 from pipeline.weights import Weights
 
 __all__ = [
-    "Block", "Context", "Field", "FieldType", "FrameInfo", "Gap", "Reframe", "Sink", "Source",
-    "Trainer", "param",
+    "Block", "Context", "Field", "FieldType", "FrameInfo", "Gap", "Learned", "Reframe", "Sink",
+    "Source", "Trainer", "param",
 ]  # fmt: skip
 
 State = Mapping[str, Array | Scalar]
@@ -188,6 +188,21 @@ class Block:
     def takes_weights(cls) -> bool:
         """Whether this class fills in `take`."""
         return cls.take is not Block.take
+
+
+class Learned(Block):
+    """Decides with weights: at first those of `model`, then those that come.
+
+    They come from a trainer over an edge, or by `kalvit swap`; either way to `take`.
+    """
+
+    model: str = param(
+        default="", doc="weights to start with, NAME or NAME@VERSION of `kalvit models list`"
+    )
+
+    def take(self, weights: Weights) -> None:
+        """Use new weights from the next frame on; WeightsError leaves the old ones serving."""
+        raise NotImplementedError
 
 
 class Source(Block):

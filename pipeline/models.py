@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,9 +125,9 @@ class Models:
         for name in names or self.names():
             versions = [self._settle(model)[1]] if "@" in model else self.versions(name)
             for version in versions:
-                yield f"{name}@{version}", _told(lambda n=name, v=version: self._check(n, v))
+                yield f"{name}@{version}", _told(partial(self._check, name, version))
             if "@" not in model:
-                yield f"{name}/{CURRENT}", _told(lambda n=name: self._check_pointer(n))
+                yield f"{name}/{CURRENT}", _told(partial(self._check_pointer, name))
 
     # changing
 

@@ -35,6 +35,8 @@ def _once(planned: Planned, seed: int) -> None:
     port = planned.port()
     block = make(planned.cls, planned.block.values(), Context(planned.name, seed=seed))
     instance = Instance(block, port)
+    if planned.weights is not None:
+        block.take(planned.weights)
     given = {name: spec.type for name, spec in planned.given.items()}
     fields = {field: _zeros(given[field]) for _, field in port.reads}
     frame = Frame(Kind.DATA, block.context.stream, 0, 0, 0, fields, {})

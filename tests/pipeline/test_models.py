@@ -385,7 +385,7 @@ def test_a_disk_without_room_leaves_nothing_and_says_what_to_do(models):
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write fails with EFBIG instead
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
-        with pytest.raises(RunError, match="cannot write in .*: File too large; set KALVIT"):
+        with pytest.raises(RunError, match=r"cannot write in .*: File too large; set KALVIT"):
             models.add(weights(arrays={"gain": np.zeros(10_000)}))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
