@@ -108,7 +108,7 @@ class Models:
 
     def current(self, name: str) -> int:
         """The version that serves where none is asked for; 0: none was promoted."""
-        return (self._promoted(name) or [0])[-1]
+        return (self._promoted(self._known(name)) or [0])[-1]
 
     def card(self, model: str) -> Card:
         """The card of a version."""

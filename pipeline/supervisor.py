@@ -106,7 +106,7 @@ class Supervisor:
         self._plan = plan
         self._replay = replay  # folder of a run whose swaps are repeated
         self._limits = limits or Limits()
-        self._runs = runs or Path(os.environ.get("KALVIT_RUNS", "runs"))
+        self._runs = runs or runs_folder()
         self._block_files = [str(Path(file).resolve()) for file in block_files]
         self._patience = patience or Patience()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -490,6 +490,11 @@ class Supervisor:
         left = [s.get("left") for s in self._last.values()]
         found["left"] = None if not left or None in left else sum(int(n) for n in left if n)
         return {"run": self.run_id} | found
+
+
+def runs_folder() -> Path:
+    """Where runs leave their folders."""
+    return Path(os.environ.get("KALVIT_RUNS", "runs"))
 
 
 def _signal_name(number: int) -> str:
