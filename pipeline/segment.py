@@ -139,10 +139,12 @@ class WeightsInput:
         return self.current
 
     def _write(self, log: SwapLog, frame: Frame, weights: Weights | None) -> None:
-        stream = frame.stream
-        if frame.kind is DATA and weights is not None and self._logged.get(stream) is not weights:
-            self._logged[stream] = weights
-            log.swapped(self.block, stream, frame.seq, weights)
+        last = self._logged.get(frame.stream)
+        if frame.kind is not DATA or weights is None or weights is last:
+            return
+        self._logged[frame.stream] = weights
+        if last is None or (weights.version, weights.digest) != (last.version, last.digest):
+            log.swapped(self.block, frame.stream, frame.seq, weights)
 
     def _refuse(self, error: WeightsError) -> None:
         self.counts["refused"] += 1
