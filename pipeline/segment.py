@@ -129,7 +129,8 @@ class WeightsInput:
 
         blocks   stream -> the instance that serves it
         """
-        self.take(frame.seq, list(blocks.values()))
+        if self._waiting:
+            self.take(frame.seq, list(blocks.values()))
         if self._log is not None:
             self._write(self._log, frame, self.current)
         return self.current
@@ -218,6 +219,7 @@ class Segment:
         self._parked: deque[Frame] = deque()
         self._unparking = False
         self._instances: dict[str, list[Instance]] = {}  # stream -> one for each block
+        self._learned: dict[str, Block] = {}  # stream -> the block that takes weights, if any does
         self._shared: Instance | None = None  # of the sink or trainer at the end
         self._reframed: dict[str, Numbering] = {}
         self._origin: dict[str, tuple[int, Mapping[str, Scalar]]] = {}  # of frames cut anew
@@ -391,6 +393,8 @@ class Segment:
                 context = Context(planned.name, frame.stream, self._seed, info)
                 instances.append(self._instance(planned, context))
         self._instances[frame.stream] = instances
+        if feedback is not None:
+            self._learned[frame.stream] = instances[0].block
         plain = instances[:-1] if self._answers_whole else instances
         self._steps[frame.stream] = [
             (instance.step, self.meters[instance.port.name].note) for instance in plain
@@ -414,6 +418,7 @@ class Segment:
 
     def _close(self, stream: str) -> None:
         del self._instances[stream], self._steps[stream]
+        self._learned.pop(stream, None)
         self._reframed.pop(stream, None)
         self._origin.pop(stream, None)
 
@@ -454,11 +459,6 @@ class Segment:
             version: dict[str, Scalar] = {f"{feedback.block}.version": weights.version}
             frame = frame._replace(marks={**frame.marks, **version})
         return frame
-
-    @property
-    def _learned(self) -> dict[str, Block]:
-        """Stream -> the instance of the block that takes weights."""
-        return {stream: instances[0].block for stream, instances in self._instances.items()}
 
     def swap(self, weights: Weights) -> None:
         """Hand weights to all streams of the block between two frames.
