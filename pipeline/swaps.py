@@ -82,7 +82,7 @@ def read_swaps(folder: Path) -> Mapping[str, Swaps]:
     try:
         lines = log.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
-        raise RunError(f"{folder} has no {LOG}: no run with learned blocks ended there") from None
+        raise RunError(f"{folder} has no {LOG}: no block there took weights live") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RunError(f"cannot read {log}: {error}") from None
     found: dict[str, dict[tuple[str, int], Weights]] = {}

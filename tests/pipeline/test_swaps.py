@@ -27,9 +27,11 @@ from pipeline.flow import Flow
 from pipeline.local import run as run_here
 from pipeline.models import Models
 from pipeline.roots import Limits
+from pipeline.segment import BlockError
 from pipeline.supervisor import Supervisor
 from pipeline.swaps import SwapLog, read_swaps
 from pipeline.weights import Weights
+from pipeline.worker import Worker
 
 pytestmark = pytest.mark.usefixtures("register")
 register = moving_blocks.register
@@ -263,6 +265,44 @@ def test_a_swap_is_refused_where_another_order_was_promised(place):
     assert "its trainer emitted 1 frames before" in running.swap(gain(3.0))["refused"]
     outcome = running.stop()
     assert not (outcome.folder / "swaps.jsonl").exists()
+
+
+class Asking:
+    """A line to a worker on which one swap is asked for, once frames have come."""
+
+    def __init__(self, weights: Weights) -> None:
+        text = base64.b64encode(weights.to_bytes()).decode()
+        self._messages = [{"verb": "swap", "block": "learned", "weights": text, "client": "00"}]
+        self.answers: list[dict] = []
+
+    def messages(self) -> list:
+        return [self._messages.pop()] if self._messages else []
+
+    def send(self, message) -> None:
+        self.answers += [message] if message["verb"] == "swapped" else []
+
+
+def test_a_run_that_repeats_another_takes_no_swaps(place):
+    link = Asking(gain(3.0))
+    replay = {"learned": {("main", 5): gain(7.0, version=9)}}
+    plan = flow("gain@1", frames=60, rate=600.0).check()
+    log = Worker(plan, link=link, replay=replay).run()["results"]["end"]["log"]
+    (answer,) = link.answers
+    assert "repeats the swaps of another" in answer["refused"]
+    assert changes(log) == [["main", 5, 9]]
+    assert decided_with(log, {0: 0.0, 9: 7.0})
+
+
+def test_a_block_that_fails_to_take_a_swap_is_named(place):
+    class Fails(moving_blocks.LearnedGain):
+        def take(self, weights):
+            if weights.version == 8:
+                raise KeyError("bias")
+
+    plan = flow("gain@1", frames=60, rate=600.0).check()
+    object.__setattr__(plan.blocks["learned"], "cls", Fails)
+    with pytest.raises(BlockError, match=r"^learned raised KeyError: 'bias'"):
+        Worker(plan, link=Asking(gain(3.0, version=8))).run()
 
 
 # the log
