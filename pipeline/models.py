@@ -121,13 +121,14 @@ class Models:
 
     def verify(self, model: str = "") -> Iterator[tuple[str, str]]:
         """(version or pointer, what is wrong with it or "") of one model, or of all."""
-        names = [self._settle(model)[0]] if "@" in model else [self._known(model)] if model else []
-        for name in names or self.names():
-            versions = [self._settle(model)[1]] if "@" in model else self.versions(name)
-            for version in versions:
+        if "@" in model:
+            name, version = self._settle(model)
+            yield model, _told(partial(self._check, name, version))
+            return
+        for name in [self._known(model)] if model else self.names():
+            for version in self.versions(name):
                 yield f"{name}@{version}", _told(partial(self._check, name, version))
-            if "@" not in model:
-                yield f"{name}/{CURRENT}", _told(partial(self._check_pointer, name))
+            yield f"{name}/{CURRENT}", _told(partial(self._check_pointer, name))
 
     # changing
 
@@ -335,7 +336,7 @@ class Models:
 def _listed(folder: Path, pattern: re.Pattern[str]) -> list[str]:
     """Names of the folders in a folder that fit a pattern."""
     try:
-        return [path.name for path in folder.iterdir() if pattern.fullmatch(path.name)]
+        return [p.name for p in folder.iterdir() if pattern.fullmatch(p.name) and p.is_dir()]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:

@@ -250,6 +250,20 @@ def test_what_is_missing_is_named_with_what_to_do(models):
     assert "is the current version, but it is gone" in problems(models)["gain/current"]
 
 
+def test_what_is_no_model_is_left_aside(models):
+    models.add(weights())
+    (models.folder / "notes").write_text("mine")
+    (models.folder / "Old Ones").mkdir()
+    (models.folder / "empty").mkdir()
+    (models.folder / "gain" / "2").write_text("mine")
+    (models.folder / "gain" / "01").mkdir()
+    assert models.names() == ["gain"]
+    assert models.versions("gain") == [1]
+    with pytest.raises(RunError, match=r"cannot write in .*: Not a directory"):
+        models.add(weights())  # its number is taken by what is no version
+    assert problems(models) == {}
+
+
 def test_half_a_version_is_told_apart(models):
     for file, text in (("card.json", "nobody knows what"), ("weights.safetensors", "is missing")):
         version = models.add(weights()).version
