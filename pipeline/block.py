@@ -47,8 +47,8 @@ from pipeline.signature import (
 from pipeline.weights import Weights
 
 __all__ = [
-    "Block", "Context", "Field", "FieldType", "FrameInfo", "Gap", "Reframe", "Silence", "Sink",
-    "Source", "Trainer", "param",
+    "Block", "Context", "Field", "FieldType", "FrameInfo", "Gap", "Learned", "Reframe", "Silence",
+    "Sink", "Source", "Trainer", "param",
 ]  # fmt: skip
 
 State = Mapping[str, Array | Scalar]
@@ -118,9 +118,9 @@ class Block:
         def __getattr__(self, name: str) -> Any:
             """Called for what is not there: what `start` makes, or a mistake."""
             starts = [vars(cls).get("start") for cls in type(self).__mro__]
-            made = {n for s in starts if inspect.isfunction(s) for n in s.__code__.co_names}
-            own = name.startswith("_") and not name.startswith("__")
-            if name in made or (own and made and not made & vars(self).keys()):
+            used = {n for s in starts if inspect.isfunction(s) for n in s.__code__.co_names}
+            own = {n for n in (name, *used) if n.startswith("_") and not n.startswith("__")}
+            if name in used or (name in own and used and not own & vars(self).keys()):
                 raise AttributeError(
                     f"{self.name}: {name!r} is made by start(); call start() first, then process() "
                     "for each frame"
@@ -190,6 +190,21 @@ class Block:
     def takes_weights(cls) -> bool:
         """Whether this class fills in `take`."""
         return cls.take is not Block.take
+
+
+class Learned(Block):
+    """Decides with weights: at first those of `model`, then those that come.
+
+    They come from a trainer over an edge, or by `kalvit swap`; either way to `take`.
+    """
+
+    model: str = param(
+        default="", doc="weights to start with, NAME or NAME@VERSION of `kalvit models list`"
+    )
+
+    def take(self, weights: Weights) -> None:
+        """Use new weights from the next frame on; WeightsError leaves the old ones serving."""
+        raise NotImplementedError
 
 
 class Source(Block):

@@ -24,7 +24,7 @@ from pipeline.errors import FlowError, KalvitError, did_you_mean
 
 BLOCK_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
 _KINDS: dict[str, type[Block]] = {"source": Source, "sink": Sink, "trainer": Trainer}
-_EXTRAS = {"torch": "train", "safetensors": "train"}
+_EXTRAS = {"torch": "train"}
 _files: dict[Path, tuple[str, ...]] = {}  # users' own files -> the blocks they define
 
 

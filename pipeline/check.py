@@ -55,6 +55,12 @@ class _Check:
         workers = self._workers()
         parents = {name: edge.source for name, edge in self.feeding.items()}
         planned = join_fields(flow, self.blocks, parents, self.order, self.worker)
+        for name, item in planned.items():
+            try:
+                item.weights  # noqa: B018 (read now, and kept for whoever runs the block)
+            except KalvitError as error:
+                put_place(error, flow.where("blocks", name, "model"))
+                raise
         return Plan(flow, planned, workers)
 
     # Blocks

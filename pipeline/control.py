@@ -1,7 +1,8 @@
 """Messages between the supervisor, its workers and the command line: msgpack maps with a `verb`.
 
-Workers say `hello`, `ready`, `status`, `failed` and `done`; the supervisor says `go`, `stop`,
-`abort` and `exit`. A command line in another terminal asks `status` or `stop`.
+Workers say `hello`, `ready`, `status`, `swapped`, `failed` and `done`; the supervisor says `go`,
+`swap`, `stop`, `abort` and `exit`. A command line in another terminal asks `status`, `swap` or
+`stop`.
 """
 
 from __future__ import annotations
@@ -96,15 +97,15 @@ class WorkerLink:
             self.socket.send(pack(message))
 
 
-def ask(endpoint: str, message: Mapping[str, Any]) -> dict[str, Any]:
-    """Ask a running supervisor; RunError where it does not answer."""
+def ask(endpoint: str, message: Mapping[str, Any], wait_ms: int = ANSWER_MS) -> dict[str, Any]:
+    """Ask a running supervisor; RunError where it does not answer in time."""
     context = zmq.Context()
     socket = context.socket(zmq.DEALER)
     socket.setsockopt(zmq.LINGER, 0)
     try:
         socket.connect(endpoint)
         socket.send(pack(message))
-        if not socket.poll(ANSWER_MS):
+        if not socket.poll(wait_ms):
             raise RunError(f"{endpoint} does not answer; is the run still alive?")
         return unpack(socket.recv())
     finally:

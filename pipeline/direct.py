@@ -239,6 +239,8 @@ class DirectCalls:
         context = self._context(name, "" if is_sink else lane.stream, info)
         block = make(planned.cls, planned.block.values(), context)
         block.start()
+        if planned.weights is not None:
+            block.take(planned.weights)
         if isinstance(block, Sink):
             self._sinks[name] = block
             self.latency[name] = []

@@ -209,10 +209,8 @@ def result_lines(summary: Summary) -> Iterator[str]:
         if shown:
             yield f"{name}: {', '.join(shown)}"
     for name, model in summary["models"].items():
-        yield (
-            f"{name}: weights v{model['version']}, {model['swaps']} swaps, "
-            f"{model['refused']} refused"
-        )
+        weights = f"weights {model['name']}@{model['version']}" if model["name"] else "no weights"
+        yield f"{name}: {weights}, {model['swaps']} swaps, {model['refused']} refused"
 
 
 def final_lines(

@@ -15,12 +15,11 @@ from pipeline.errors import KalvitError
 
 REQUIRED = (
     "numpy", "numba", "pyzmq", "msgpack", "pydantic", "jaxtyping", "typer", "rich", "tomli-w",
-    "matplotlib",
+    "matplotlib", "safetensors",
 )  # fmt: skip
 #: What the extras of this project bring.
 OPTIONAL = {
     "torch": "needed to train learned blocks: pip install 'kalvit[train]' (README.md: CPU only)",
-    "safetensors": "needed for models on disk: pip install 'kalvit[train]'",
     "pytest-benchmark": "needed for `make bench`: pip install 'kalvit[bench]'",
 }
 LEAST_FREE = 1 << 30  # bytes where results go

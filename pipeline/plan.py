@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from pipeline.block import Block, Reframe
+from pipeline.block import Block, Learned, Reframe
 from pipeline.flow import Flow
 from pipeline.flow_parts import Edge
 from pipeline.instance import Port
+from pipeline.models import Models
 from pipeline.signature import FieldSpec
+from pipeline.weights import Weights
 
 MAIN = "main"  # the worker of the blocks that [workers] does not name
 TRUTH_READERS = ("encoder", "channel", "sink")  # roles that may read truth
@@ -38,6 +40,13 @@ class Planned:
     needed: frozenset[str]
     worker: str
     genie: bool
+
+    @cached_property
+    def weights(self) -> Weights | None:
+        """The weights that the block starts with; WeightsError where its model is not whole."""
+        if isinstance(self.block, Learned) and self.block.model:
+            return Models().load(self.block.model)
+        return None
 
     def port(self) -> Port:
         """How an instance is joined to the frames that pass it.

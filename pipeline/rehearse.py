@@ -47,6 +47,8 @@ def _once(planned: Planned, seed: int, info: StreamInfo) -> None:
     context = Context(planned.name, seed=seed, info=info)
     block = make(planned.cls, planned.block.values(), context)
     instance = Instance(block, port)
+    if planned.weights is not None:
+        block.take(planned.weights)
     given = {name: spec.type for name, spec in planned.given.items()}
     fields = {field: _zeros(given[field]) for _, field in port.reads}
     frame = Frame(Kind.DATA, block.context.stream, 0, 0, 0, fields, {})

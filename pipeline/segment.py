@@ -23,6 +23,7 @@ from pipeline.instance import Fields, Instance
 from pipeline.metrics import Meter
 from pipeline.numbering import Numbering, clock_of
 from pipeline.plan import Planned
+from pipeline.swaps import SwapLog, Swaps
 from pipeline.weights import Weights
 
 now_ns = time.monotonic_ns
@@ -49,20 +50,31 @@ class BlockError(Exception):
 
 
 class WeightsInput:
-    """The feedback input of one block: weights wait here until their frame comes.
+    """Where the weights of one block come in: they wait here until their frame comes.
 
     With an integer delay D, frame n is decided with exactly the weights that the trainer emitted
     after frame n - D; until its answer to that frame has come, `admits` says no. With delay
-    "live" the newest weights that have come are used.
+    "live" the newest weights that have come are used, and those of a swap at once.
+
+    first   weights that serve from the start
+    log     where "live" writes down what it did
     """
 
-    def __init__(self, block: str, delay: int | Literal["live"]) -> None:
+    def __init__(
+        self,
+        block: str,
+        delay: int | Literal["live"],
+        first: Weights | None = None,
+        log: SwapLog | None = None,
+    ) -> None:
         self.block, self.delay = block, delay
         self.stream = ""  # whose frames an integer delay counts
         self.wake: Callable[[], None] = lambda: None
         self.counts = {"swaps": 0, "refused": 0}
-        self.current: Weights | None = None
+        self.current = first
         self.refusals: list[str] = []
+        self._log = log if delay == "live" else None
+        self._logged: dict[str, Weights] = {}  # stream -> what the log says decides it
         self._waiting: deque[tuple[int, Weights | None]] = deque()
         self._answered = -1
 
@@ -94,22 +106,80 @@ class WeightsInput:
             if weights is not None:
                 due.append(weights)
         for weights in reversed(due):
-            try:
+            if self.swap(weights, blocks) is None:
+                return
+
+    def swap(self, weights: Weights, blocks: Sequence[Block]) -> WeightsError | None:
+        """Hand weights over at once; returns the error with which a block refused them."""
+        try:
+            for block in blocks:
+                block.take(weights)
+        except WeightsError as error:
+            self._refuse(error)
+            if self.current is not None:  # some instances may have taken them
                 for block in blocks:
-                    block.take(weights)
-            except WeightsError as error:
-                self._refuse(error)
-                if self.current is not None:  # some instances may have taken them
-                    for block in blocks:
-                        block.take(self.current)
-                continue
-            self.current = weights
-            self.counts["swaps"] += 1
+                    block.take(self.current)
+            return error
+        self.current = weights
+        self.counts["swaps"] += 1
+        return None
+
+    def before(self, frame: Frame, blocks: Mapping[str, Block]) -> Weights | None:
+        """Hand over what is due; returns the weights with which this frame is decided.
+
+        blocks   stream -> the instance that serves it
+        """
+        if self._waiting:
+            self.take(frame.seq, list(blocks.values()))
+        if self._log is not None:
+            self._write(self._log, frame, self.current)
+        return self.current
+
+    def at_start(self, stream: str) -> Weights | None:
+        """The weights for an instance that starts."""
+        return self.current
+
+    def _write(self, log: SwapLog, frame: Frame, weights: Weights | None) -> None:
+        last = self._logged.get(frame.stream)
+        if frame.kind is not DATA or weights is None or weights is last:
             return
+        self._logged[frame.stream] = weights
+        if last is None or (weights.version, weights.digest) != (last.version, last.digest):
+            log.swapped(self.block, frame.stream, frame.seq, weights)
 
     def _refuse(self, error: WeightsError) -> None:
         self.counts["refused"] += 1
         self.refusals = [*self.refusals[-9:], str(error)]
+        if self._log is not None:
+            self._log.refused(self.block, str(error))
+
+
+class ReplayInput(WeightsInput):
+    """Hands over what the log of another run says, at the same frames, and nothing else."""
+
+    def __init__(self, block: str, swaps: Swaps, log: SwapLog | None = None) -> None:
+        super().__init__(block, "live", log=log)
+        self._swaps = swaps
+        self._serving: dict[str, Weights] = {}
+
+    def push(self, frame: Frame) -> None:
+        """Leave aside what the trainer finds this time."""
+
+    def before(self, frame: Frame, blocks: Mapping[str, Block]) -> Weights | None:
+        """Hand over what decided this frame; other streams have their own time."""
+        weights = self._swaps.get((frame.stream, frame.seq))
+        if weights is not None:
+            blocks[frame.stream].take(weights)
+            self._serving[frame.stream] = self.current = weights
+            self.counts["swaps"] += 1
+        serving = self._serving.get(frame.stream)
+        if self._log is not None:
+            self._write(self._log, frame, serving)
+        return serving
+
+    def at_start(self, stream: str) -> Weights | None:
+        """The weights for an instance that starts anew after a gap."""
+        return self._serving.get(stream)
 
 
 def never_decided(waits: Mapping[str, Any], holds: Mapping[str, Sequence[int]]) -> str:
@@ -149,6 +219,7 @@ class Segment:
         self._parked: deque[Frame] = deque()
         self._unparking = False
         self._instances: dict[str, list[Instance]] = {}  # stream -> one for each block
+        self._learned: dict[str, Block] = {}  # stream -> the block that takes weights, if any does
         self._shared: Instance | None = None  # of the sink or trainer at the end
         self._reframed: dict[str, Numbering] = {}
         self._origin: dict[str, tuple[int, Mapping[str, Scalar]]] = {}  # of frames cut anew
@@ -322,6 +393,8 @@ class Segment:
                 context = Context(planned.name, frame.stream, self._seed, info)
                 instances.append(self._instance(planned, context))
         self._instances[frame.stream] = instances
+        if feedback is not None:
+            self._learned[frame.stream] = instances[0].block
         plain = instances[:-1] if self._answers_whole else instances
         self._steps[frame.stream] = [
             (instance.step, self.meters[instance.port.name].note) for instance in plain
@@ -337,13 +410,15 @@ class Segment:
 
     def _take_again(self, frame: Frame) -> None:
         """Hand the current weights to a block that has started."""
-        if self.feedback is not None and self.feedback.current is not None:
+        weights = None if self.feedback is None else self.feedback.at_start(frame.stream)
+        if weights is not None:
             instance = self._instances[frame.stream][0]
-            taking = partial(instance.block.take, self.feedback.current)
+            taking = partial(instance.block.take, weights)
             self._guard(instance, frame.stream, frame.seq, taking)
 
     def _close(self, stream: str) -> None:
         del self._instances[stream], self._steps[stream]
+        self._learned.pop(stream, None)
         self._reframed.pop(stream, None)
         self._origin.pop(stream, None)
 
@@ -376,15 +451,39 @@ class Segment:
         feedback = self.feedback
         if feedback is None:
             return frame
-        blocks = [instances[0].block for instances in self._instances.values()]
         try:
-            feedback.take(frame.seq, blocks)
+            weights = feedback.before(frame, self._learned)
         except Exception as error:
             raise BlockError(feedback.block, frame.stream, frame.seq, error) from error
-        if frame.kind is DATA and feedback.current is not None:
-            version: dict[str, Scalar] = {f"{feedback.block}.version": feedback.current.version}
+        if frame.kind is DATA and weights is not None:
+            version: dict[str, Scalar] = {f"{feedback.block}.version": weights.version}
             frame = frame._replace(marks={**frame.marks, **version})
         return frame
+
+    def swap(self, weights: Weights) -> None:
+        """Hand weights to all streams of the block between two frames.
+
+        WeightsError where they are refused; the old ones serve on.
+        """
+        feedback, blocks = self.feedback, list(self._learned.values())
+        if feedback is None:
+            return
+        name = feedback.block
+        if isinstance(feedback, ReplayInput):
+            raise WeightsError(f"{name}: this run repeats the swaps of another one")
+        if feedback.delay != "live":
+            raise WeightsError(
+                f"{name} decides each frame with the weights that its trainer emitted "
+                f'{feedback.delay} frames before; only with delay = "live" others may come between'
+            )
+        if not blocks:
+            raise WeightsError(f"{name} serves no stream at the moment; swap while frames come")
+        try:
+            refused = feedback.swap(weights, blocks)
+        except Exception as error:
+            raise BlockError(name, "", -1, error) from error
+        if refused is not None:
+            raise refused
 
     @property
     def waits(self) -> dict[str, Any] | None:

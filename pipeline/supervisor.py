@@ -101,10 +101,12 @@ class Supervisor:
         runs: Path | None = None,
         block_files: Iterable[Path] = (),
         patience: Patience | None = None,
+        replay: Path | None = None,
     ) -> None:
         self._plan = plan
+        self._replay = replay  # folder of a run whose swaps are repeated
         self._limits = limits or Limits()
-        self._runs = runs or Path(os.environ.get("KALVIT_RUNS", "runs"))
+        self._runs = runs or runs_folder()
         self._block_files = [str(Path(file).resolve()) for file in block_files]
         self._patience = patience or Patience()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -211,6 +213,7 @@ class Supervisor:
             "frame_cap": self._plan.flow.frame_cap,
             "endpoints": endpoints,
             "keys": asdict(CurveKeys.new()) if tcp else None,
+            "replay": str(self._replay.resolve()) if self._replay else "",
         }
 
     def _crosses(self, source: str, target: str) -> bool:
@@ -356,6 +359,9 @@ class Supervisor:
         verb = message["verb"]
         if name not in self._processes:
             return
+        if verb == "swapped":
+            self._answer(bytes.fromhex(message["client"]), message)
+            return
         if "blocks" in message:
             self._last[name] = message
             self._last_at[name] = time.monotonic()
@@ -371,9 +377,29 @@ class Supervisor:
             answer: dict[str, Any] = {"verb": "ok"}
         elif message["verb"] == "status":
             answer = {"verb": "status", "summary": self._summary(), "workers": self.processes}
+        elif message["verb"] == "swap":
+            if not (refused := self._pass_swap(identity, message)):
+                return  # the worker answers
+            answer = {"verb": "swapped", "refused": refused}
         else:
             answer = {"verb": "error", "text": f"this release knows no {message['verb']!r}"}
+        self._answer(identity, answer)
+
+    def _answer(self, identity: bytes, answer: Mapping[str, Any]) -> None:
         self._router.send_multipart([identity, pack(answer)])
+
+    def _pass_swap(self, identity: bytes, message: Mapping[str, Any]) -> str:
+        """Pass weights on to the worker of their block; returns what stands against it."""
+        block = self._plan.blocks.get(str(message.get("block")))
+        if block is None or not block.cls.takes_weights():
+            return f"{self._plan.flow.name} has no block {message.get('block')!r} with weights"
+        if not isinstance(message.get("weights"), str):
+            return "a swap that carries no weights"
+        if not self._went_ns or self._said.get(block.worker) != "ready":
+            return f"{block.name} is not running at the moment"
+        order = {"verb": "swap", "block": block.name, "weights": message["weights"]}
+        self._answer(f"worker:{block.worker}".encode(), {**order, "client": identity.hex()})
+        return ""
 
     def _check_processes(self) -> None:
         for name, process in self._processes.items():
@@ -464,6 +490,11 @@ class Supervisor:
         left = [s.get("left") for s in self._last.values()]
         found["left"] = None if not left or None in left else sum(int(n) for n in left if n)
         return {"run": self.run_id} | found
+
+
+def runs_folder() -> Path:
+    """Where runs leave their folders."""
+    return Path(os.environ.get("KALVIT_RUNS", "runs"))
 
 
 def _signal_name(number: int) -> str:

@@ -10,9 +10,10 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
+import msgpack
 import numpy as np
 
-from pipeline.errors import FieldError, WeightsError
+from pipeline.errors import FieldError, FrameError, WeightsError
 from pipeline.frame import Array, Frame, Kind, Scalar, as_field
 from pipeline.wire import Codec
 
@@ -86,6 +87,23 @@ class Weights:
             where = f"weights {self.name!r} v{self.version}"
             raise WeightsError(f"{where} cannot travel: {error}") from None
         return frame
+
+    def to_bytes(self) -> bytes:
+        """Their frame in one piece, for a message or a file of a run."""
+        frame = self.to_frame("weights", 0, 0)
+        parts = [p if isinstance(p, bytes) else p.tobytes() for p in _CODEC.encode(frame)]
+        packed: bytes = msgpack.packb(parts if _CODEC.is_large(frame) else [b"".join(parts)])
+        return packed
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Weights:
+        """What `to_bytes` made; WeightsError for any other bytes."""
+        try:
+            first, *rest = msgpack.unpackb(data)
+            (frame,) = _CODEC.decode(first, rest)
+        except (FrameError, ValueError, TypeError, msgpack.UnpackException) as error:
+            raise WeightsError(f"these bytes are no weights: {error}") from None
+        return cls.from_frame(frame)
 
     @classmethod
     def from_frame(cls, frame: Frame) -> Weights:

@@ -8,6 +8,7 @@ that feed each other cannot lock up.
 
 from __future__ import annotations
 
+import base64
 import ctypes
 import json
 import os
@@ -19,23 +20,25 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import zmq
 
 from pipeline import catalogue
 from pipeline.block import Reframe, Sink, Trainer
 from pipeline.control import WorkerLink
-from pipeline.errors import KalvitError, RunError
+from pipeline.errors import KalvitError, RunError, WeightsError
 from pipeline.flow import Edge, Flow
 from pipeline.frame import Frame
 from pipeline.metrics import Histogram
 from pipeline.plan import Plan, Planned
 from pipeline.rehearse import rehearse
 from pipeline.roots import WAIT_MS, Branch, EdgeRoot, Limits, SourceRoot
-from pipeline.segment import BlockError, Out, Segment, WeightsInput, never_decided
+from pipeline.segment import BlockError, Out, ReplayInput, Segment, WeightsInput, never_decided
+from pipeline.swaps import SwapLog, Swaps, read_swaps
 from pipeline.transport.edge import TAP_WINDOW, Receiver, Sender
 from pipeline.transport.sockets import CurveKeys, bind, connect, data_socket
+from pipeline.weights import Weights
 from pipeline.wire import Codec
 
 now_ns = time.monotonic_ns
@@ -62,7 +65,8 @@ class Worker:
 
     receivers  and senders: opens the ends of the edges to other workers, by edge; needed only
                where the plan has such edges
-    folder     where sinks leave pictures and files
+    folder     where sinks leave pictures and files, and swaps are logged
+    replay     block -> swaps of another run, to be repeated; None: this run has its own
     """
 
     def __init__(
@@ -75,9 +79,11 @@ class Worker:
         open_sender: Callable[[Edge, Sequence[str] | None, bool], Sender] | None = None,
         open_receiver: Callable[[Edge, Callable[[Frame], None], bool], Receiver] | None = None,
         link: Link | None = None,
+        replay: Mapping[str, Swaps] | None = None,
     ) -> None:
         self.name = name
         self._plan, self._folder, self._link = plan, folder, link
+        self._replay = replay
         self._limits = limits or Limits()
         self._open_sender, self._open_receiver = open_sender, open_receiver
         self.sources: list[SourceRoot] = []
@@ -98,10 +104,10 @@ class Worker:
     def _build(self) -> None:
         here = set(self._plan.workers[self.name])
         weights = [edge for edge in self._plan.flow.edges if edge.kind == "weights"]
-        for edge in weights:
-            if edge.target in here:
-                delay = "live" if edge.delay is None else edge.delay
-                self._feedback[edge.target] = WeightsInput(edge.target, delay)
+        delays = {edge.target: edge.delay for edge in weights}
+        for name in self._plan.workers[self.name]:
+            if self._plan.blocks[name].cls.takes_weights():
+                self._feedback[name] = self._weights_input(name, delays.get(name))
         for block in self._plan.blocks.values():
             if block.name not in here:
                 continue
@@ -121,6 +127,13 @@ class Worker:
             elif edge.target in here:
                 receiver = self._receiver(edge, self._feedback[edge.target].push, True)
                 self.receivers.append(EdgeRoot(receiver, []))
+
+    def _weights_input(self, name: str, delay: int | Literal["live"] | None) -> WeightsInput:
+        log = None if self._folder is None else SwapLog(self._folder)
+        if self._replay is not None and not isinstance(delay, int):
+            return ReplayInput(name, self._replay.get(name, {}), log)
+        first = self._plan.blocks[name].weights
+        return WeightsInput(name, "live" if delay is None else delay, first, log)
 
     def _join_trainer(self, edge: Edge, inside: bool) -> None:
         """Join a feedback edge to its trainer."""
@@ -275,6 +288,19 @@ class Worker:
                 self.stop()
             elif message["verb"] == "abort":
                 self._aborted = True
+            elif message["verb"] == "swap" and self._link is not None:
+                answer = {"verb": "swapped", "client": message["client"]}
+                self._link.send(answer | self._swap(message["block"], message["weights"]))
+
+    def _swap(self, block: str, data: str) -> dict[str, Any]:
+        """Swap weights between two frames; returns what to tell the one who asked."""
+        (segment,) = (s for s in self.segments if s.feedback and s.feedback.block == block)
+        try:
+            weights = Weights.from_bytes(base64.b64decode(data))
+            segment.swap(weights)
+        except (WeightsError, ValueError) as error:
+            return {"refused": str(error)}
+        return {"name": weights.name, "version": weights.version}
 
     def stop(self) -> None:
         """Let every source close its streams; what is under way is still processed."""
@@ -329,6 +355,7 @@ class Worker:
             if segment.feedback is not None:
                 current = segment.feedback.current
                 models[segment.feedback.block] = {
+                    "name": current.name if current else "",
                     "version": current.version if current else 0,
                     **segment.feedback.counts,
                     "rolled_back": 0,
@@ -426,6 +453,7 @@ def _from_order(
     worker = Worker(
         plan, name, limits=limits, folder=Path(order["folder"]), open_sender=sender,
         open_receiver=receiver, link=link,
+        replay=read_swaps(Path(order["replay"])) if order["replay"] else None,
     )  # fmt: skip
     worker.sockets = sockets
     rehearse(plan, name)

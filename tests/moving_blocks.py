@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from jaxtyping import Float64, Int64
 
-from pipeline.block import Block, Field, Gap, Reframe, Sink, Source, Trainer, param
+from pipeline.block import Block, Field, Gap, Learned, Reframe, Sink, Source, Trainer, param
 from pipeline.errors import WeightsError
 from pipeline.flow import Flow
 from pipeline.frame import Array, FrameInfo, StreamInfo
@@ -188,7 +188,7 @@ class Decided(NamedTuple):
     y: Annotated[Numbers, Field("x times the gain that was learned")]
 
 
-class Learned(Block, name="detector.learned"):
+class LearnedGain(Learned, name="detector.learned"):
     """Multiplies by a gain; 0 until weights come."""
 
     def start(self):

@@ -252,7 +252,7 @@ ON_THE_COMMAND_LINE = [
     (["show", "viterbi"], ["no flow or block named 'viterbi'", "'detector.viterbi'"]),
     (["show", "zzz"], ["no flow or block named 'zzz'", "kalvit list"]),
     (["list", "flow"], ["'flow'", "did you mean 'flows'"]),
-    (["list", "models"], ["'models'", "flows and blocks"]),
+    (["list", "colours"], ["'colours'", "flows and blocks and models"]),
     (["stop"], ["no flow is running"]),
     (["status", "isi_viterbi-abcdef"], ["no run named 'isi_viterbi-abcdef'", "no flow is running"]),
 ]

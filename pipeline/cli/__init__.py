@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from pipeline.cli import looking, measuring, running
+from pipeline.cli import looking, measuring, models, running
 from pipeline.cli.common import complain
 from pipeline.errors import KalvitError
 
@@ -82,11 +82,25 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "bench": measuring.bench,
     "tune": measuring.tune,
     "status": running.status,
+    "swap": running.swap,
     "stop": running.stop,
     "doctor": looking.doctor,
 }
 for _name, _command in COMMANDS.items():
     app.command(name=_name)(_command)
+_models = typer.Typer(**STYLE)
+app.add_typer(_models, name="models")
+
+
+@_models.callback(invoke_without_command=True)
+def _choose_models(context: typer.Context) -> None:
+    """Look at the versions of trained models, and choose."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+for _name, _command in models.COMMANDS.items():
+    _models.command(name=_name)(_command)
 
 
 def run_app() -> int:

@@ -56,25 +56,31 @@ def show(
 
 def list_(
     what: Annotated[
-        str, typer.Argument(metavar="WHAT", show_default=False, help="flows or blocks; else both")
+        str,
+        typer.Argument(
+            metavar="WHAT", show_default=False, help="flows, blocks or models; else all"
+        ),
     ] = "",
     blocks: BlockFiles = None,
 ) -> None:
-    """List the ready flows and the blocks."""
+    """List the ready flows, the blocks and the trained models."""
     from pipeline import catalogue
+    from pipeline.cli.models import model_lines
     from pipeline.errors import FlowError, did_you_mean
+    from pipeline.models import Models
 
     load_blocks(blocks)
     tables: dict[str, Callable[[], Mapping[str, str]]] = {
         "flows": _flows,
         "blocks": lambda: {name: catalogue.one_line(name) for name in catalogue.names()},
+        "models": lambda: model_lines(Models()),
     }
     if what and what not in tables:
         hint = did_you_mean(what, tables) or f"; there are {' and '.join(tables)}"
         raise FlowError(f"nothing to list named {what!r}{hint}")
     for title in [what] if what else tables:
         found = tables[title]()
-        if not what:
+        if not what and found:
             print(title)
         width = max(map(len, found), default=0)
         for name in sorted(found):

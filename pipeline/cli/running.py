@@ -1,4 +1,4 @@
-"""Commands of a flow that runs: run, status, stop."""
+"""Commands of a flow that runs: run, status, swap, stop."""
 
 from __future__ import annotations
 
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from rich.live import Live
 
     from pipeline.display import View
+    from pipeline.flow import Flow
+
+SWAP_MS = 10_000  # the worker answers between two frames, and a block may warm up first
 
 
 def run(
@@ -54,6 +57,10 @@ def run(
         Path | None, typer.Option("--json", metavar="FILE", help="write the summary here too")
     ] = None,
     worker: Workers = None,
+    replay: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="repeat the weights of a run of this flow, at its frames"),
+    ] = None,
     blocks: BlockFiles = None,
 ) -> None:
     """Run a flow, and watch it in the terminal.
@@ -64,12 +71,16 @@ def run(
     if json_file is not None:
         check_writable(json_file)
     load_blocks(blocks)
-    plan = load_flow(flow, settings, worker, seed).check()
+    loaded = load_flow(flow, settings, worker, seed)
+    folder_replayed = _run_to_replay(replay, loaded, seed) if replay is not None else None
+    plan = loaded.check()
 
     from pipeline.roots import Limits
     from pipeline.supervisor import Supervisor, write_atomically
 
-    supervisor = Supervisor(plan, limits=Limits(frames, seconds), block_files=blocks or ())
+    supervisor = Supervisor(
+        plan, limits=Limits(frames, seconds), block_files=blocks or (), replay=folder_replayed
+    )
     with Screen(seconds) as screen:
         outcome = supervisor.run(screen.show)
     if json_file is not None:
@@ -86,6 +97,27 @@ def run(
         complain(text)
     if outcome.code:
         raise typer.Exit(outcome.code)
+
+
+def _run_to_replay(run: str, flow: Flow, seed: int | None) -> Path:
+    """The folder of the run to repeat; the flow gets its seed."""
+    from pipeline.errors import RunError
+    from pipeline.supervisor import runs_folder
+    from pipeline.swaps import read_swaps
+
+    folder = Path(run) if "/" in run else runs_folder() / run
+    read_swaps(folder)  # refused before anything starts
+    try:
+        found = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        name, own = str(found["flow"]), int(found["seed"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise RunError(f"{folder} has no summary that can be read; was the run killed?") from None
+    if name != flow.name or seed not in (None, own):
+        raise RunError(
+            f"{folder} is a run of {name} with seed {own}; a replay takes the same flow and seed"
+        )
+    flow.seed = own
+    return folder
 
 
 def _seen_from_here(path: Path) -> str:
@@ -159,6 +191,46 @@ def status(run: RunName = None) -> None:
         print(line)
     for name, pid in answer["workers"].items():
         print(f"worker {name}: process {pid}")
+
+
+def swap(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="id of the run, as `status` shows it")],
+    block: Annotated[str, typer.Argument(metavar="BLOCK", help="a block that takes weights")],
+    version: Annotated[
+        str,
+        typer.Argument(
+            metavar="VERSION", help="NAME@VERSION, or a number of the model that the block has"
+        ),
+    ],
+) -> None:
+    """Give a block of a running flow other weights, between two frames."""
+    import base64
+
+    from pipeline.control import ask
+    from pipeline.errors import RunError, did_you_mean
+    from pipeline.models import Models
+    from pipeline.rundir import find
+
+    name, endpoint = find(run)
+    serving = ask(endpoint, {"verb": "status"})["summary"]["models"]
+    if block not in serving:
+        known = f"; those that do: {', '.join(serving)}" if serving else "; none is running yet"
+        hint = did_you_mean(block, serving) or known
+        raise RunError(f"{name}: no block {block!r} takes weights{hint}")
+    if version.isdecimal():
+        if not serving[block]["name"]:
+            raise RunError(f"{block} has no weights yet, so say of which model: NAME@{version}")
+        version = f"{serving[block]['name']}@{version}"
+    weights = Models().load(version)
+    text = base64.b64encode(weights.to_bytes()).decode()
+    answer = ask(endpoint, {"verb": "swap", "block": block, "weights": text}, SWAP_MS)
+    if "refused" in answer:
+        before = serving[block]
+        still = (
+            f"{before['name']}@{before['version']} serves on" if before["name"] else "none serve"
+        )
+        raise RunError(f"{name} refused {version}: {answer['refused']}; {still}")
+    print(f"{block} of {name} now has {answer['name']}@{answer['version']}")
 
 
 def stop(run: RunName = None) -> None:

@@ -20,7 +20,7 @@ from pipeline.draw import draw_mermaid, draw_text
 from pipeline.flow import Flow
 
 KALVIT = [sys.executable, "-m", "pipeline"]
-COMMANDS = ("run", "check", "show", "list", "tune", "status", "stop", "doctor")
+COMMANDS = ("run", "check", "show", "list", "tune", "status", "swap", "stop", "models", "doctor")
 FLOW = """\
 name = "toy"
 doc = '''

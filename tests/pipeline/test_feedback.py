@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from splits import edges_of, results_of, run_alone, run_split
 
-from pipeline.block import Block
+from pipeline.block import Block, param
 from pipeline.draws import RandomStream
 from pipeline.errors import FlowError, RunError, WeightsError
 from pipeline.flow import Flow
@@ -90,7 +90,9 @@ def test_each_frame_is_decided_with_exactly_the_weights_of_its_delay(delay, ever
     (model,) = [s["models"]["learned"] for s in found.values() if s["models"]]
     taken = expected(delay, every, frames=FRAMES + 1)  # the end of the stream is a frame, too
     swaps = len(set(taken) - {0})
-    assert model == {"version": taken[-1], "swaps": swaps, "refused": 0, "rolled_back": 0}
+    assert model == {
+        "name": "gain", "version": taken[-1], "swaps": swaps, "refused": 0, "rolled_back": 0,
+    }  # fmt: skip
     for counts in edges_of(found).values():
         assert counts["lost"] == counts["dropped"] == 0
 
@@ -189,6 +191,8 @@ def test_the_last_delay_that_is_too_short_is_refused():
 
 def test_a_learned_block_that_answers_late_itself_is_refused():
     class LateLearned(moving_blocks.Later):
+        model: str = param(default="", doc="of the class whose place it takes")
+
         def take(self, weights):
             pass
 
@@ -242,7 +246,7 @@ def test_a_trainer_that_returns_something_else_is_named():
 
 
 def test_a_learned_block_that_fails_to_take_is_named():
-    class Fails(moving_blocks.Learned):
+    class Fails(moving_blocks.LearnedGain):
         def take(self, weights):
             raise KeyError("gain")
 
@@ -276,7 +280,7 @@ def answer(after: int, version: int = 0, name: str = "gain") -> Frame:
 
 def test_an_input_admits_a_frame_once_the_answer_it_waits_for_has_come():
     waiting = WeightsInput("learned", 2)
-    block = moving_blocks.Learned()
+    block = moving_blocks.LearnedGain()
     block.start()
     assert [waiting.admits(seq) for seq in (0, 1, 2)] == [True, True, False]
     waiting.push(answer(0))
@@ -293,7 +297,7 @@ def test_an_input_admits_a_frame_once_the_answer_it_waits_for_has_come():
 
 def test_an_input_that_is_live_takes_only_the_newest_that_fits():
     waiting = WeightsInput("learned", "live")
-    first, second = moving_blocks.Learned(), moving_blocks.Learned()
+    first, second = moving_blocks.LearnedGain(), moving_blocks.LearnedGain()
     assert waiting.admits(1 << 40)
     for after, version, name in ((1, 1, "gain"), (2, 2, "gain"), (3, 3, "other")):
         waiting.push(answer(after, version, name))
@@ -304,14 +308,14 @@ def test_an_input_that_is_live_takes_only_the_newest_that_fits():
 
 
 def test_weights_that_one_instance_refuses_serve_none():
-    class Fussy(moving_blocks.Learned):
+    class Fussy(moving_blocks.LearnedGain):
         def take(self, weights):
             if weights.version == 2:
                 raise WeightsError("not these")
             super().take(weights)
 
     waiting = WeightsInput("learned", "live")
-    blocks = [moving_blocks.Learned(), Fussy()]
+    blocks = [moving_blocks.LearnedGain(), Fussy()]
     for version in (1, 2):
         waiting.push(answer(version, version))
         waiting.take(0, blocks)
@@ -323,7 +327,7 @@ def test_damaged_weights_are_refused_and_answer_all_the_same():
     waiting = WeightsInput("learned", 1)
     waiting.push(answer(0, version=1)._replace(fields={"gain": np.array(9.0)}))
     assert waiting.admits(1)
-    block = moving_blocks.Learned()
+    block = moving_blocks.LearnedGain()
     block.start()
     waiting.take(1, [block])
     assert block.gain == 0.0

@@ -1,0 +1,107 @@
+"""Which weights decided from which frame on: what a run writes down, and how a replay reads it.
+
+`swaps.jsonl` in the folder of a run has a line for each stream of a learned block whose weights
+have changed, written when the first frame is decided with them:
+
+    {"block": "detector", "stream": "main", "seq": 120, "name": "net", "version": 3, "sha256": ...}
+
+The weights themselves lie beside it, in `weights`, named by their digest. Refused weights have a
+line with `refused` and why. Blocks that take weights with an integer delay are not logged: they
+decide alike in every run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import RunError, WeightsError
+from pipeline.weights import Weights
+
+LOG, KEPT = "swaps.jsonl", "weights"
+
+Swaps = Mapping[tuple[str, int], Weights]  # (stream, first seq) -> what decides from there on
+
+
+class SwapLog:
+    """Writes the log of one worker; several may write to the same folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._kept: set[str] = set()
+
+    def swapped(self, block: str, stream: str, seq: int, weights: Weights) -> None:
+        """Frame `seq` is the first of this stream that these weights decide."""
+        line = {
+            "block": block, "stream": stream, "seq": seq, "name": weights.name,
+            "version": weights.version, "sha256": weights.digest,
+        }  # fmt: skip
+        try:
+            if weights.digest not in self._kept:
+                self._keep(weights)
+            self._append(line)
+        except OSError as error:
+            raise RunError(
+                f"cannot write {error.filename or self._folder / LOG}: {error.strerror}; make "
+                "room, or set KALVIT_RUNS to another directory"
+            ) from None
+
+    def refused(self, block: str, why: str) -> None:
+        """Weights were refused; the old ones serve."""
+        try:
+            self._append({"block": block, "refused": why})
+        except OSError:
+            return  # nothing has changed that a replay would need
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        """Write a line at once, so that lines of several workers do not mix."""
+        data = json.dumps(line).encode() + b"\n"
+        log = os.open(self._folder / LOG, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
+        try:
+            os.write(log, data)
+        finally:
+            os.close(log)
+
+    def _keep(self, weights: Weights) -> None:
+        path = self._folder / KEPT / weights.digest
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            partial = path.with_name(f".{weights.digest}-{os.getpid()}")
+            partial.write_bytes(weights.to_bytes())
+            partial.rename(path)
+        self._kept.add(weights.digest)
+
+
+def read_swaps(folder: Path) -> Mapping[str, Swaps]:
+    """Block -> its swaps in a run; RunError where the run left no log, or a damaged one."""
+    log = folder / LOG
+    try:
+        lines = log.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise RunError(f"{folder} has no {LOG}: no block there took weights live") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"cannot read {log}: {error}") from None
+    found: dict[str, dict[tuple[str, int], Weights]] = {}
+    kept: dict[str, Weights] = {}
+    for number, text in enumerate(lines, 1):
+        try:
+            line = json.loads(text)
+            if "refused" in line:
+                continue
+            digest, version = str(line["sha256"]), int(line["version"])
+            if digest not in kept:
+                kept[digest] = Weights.from_bytes((folder / KEPT / Path(digest).name).read_bytes())
+                if kept[digest].digest != digest:
+                    raise WeightsError(f"{KEPT}/{digest} holds other weights")
+            place = str(line["stream"]), int(line["seq"])
+            found.setdefault(str(line["block"]), {})[place] = replace(kept[digest], version=version)
+        except (OSError, ValueError, KeyError, TypeError, WeightsError) as error:
+            raise RunError(f"{log}:{number}: cannot be replayed: {error}") from None
+    return found
+
+
+__all__ = ["SwapLog", "Swaps", "read_swaps"]
