@@ -206,6 +206,11 @@ CASES = [
         {"fading": "cosine", "coherence": 64, "tanh": 0.5, "quantiser_bits": 6},
         {"sent": ("time", QPSK)},
     ),
+    Case(
+        "channel.isi", "changed stream",
+        {"changed_taps": TAPS, "change_block": 20, "coherence": 60},
+        {"sent": ("time", BPSK)},
+    ),
     Case("channel.isi", "counts", {"noise": "poisson"}, {"sent": ("time", OOK)}),
     Case(
         "channel.isi", "words",
