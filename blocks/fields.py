@@ -19,6 +19,13 @@ SOFT = Field("log-likelihood ratio of each bit, scaled and rounded to -127 ... 1
 BITS = Field("information bits, 0 or 1", truth=True)
 CODED = Field("code bits, 0 or 1, in the order of sending", truth=True)
 PAYLOAD = Field("decoded information bits, 0 or 1")
+HARD = Field("decided code bits, 0 or 1, in the order of sending")
+ACCEPTED = Field("whether the decoder found a code word within reach of the decided bits")
+CORRECTED = Field("bytes of the word that the decoder changed; -1 where it found no code word")
+REENCODED = Field("code bits of the decoded word, 0 or 1; as decided where it was not accepted")
+DIFFERENCE = Field(
+    "share of the code bits in which decided and re-encoded word differ; NaN: not accepted"
+)
 
 STATES = Field("true states of what is tracked, positions first", truth=True)
 OBSERVATIONS = Field("what is seen of the states; NaN where nothing came")

@@ -398,6 +398,11 @@ CASES = [
         {"rate": "1/3", "ending": "tail_biting"},
         {"bits": ("word data", words(BITS))},
     ),
+    Case(
+        "encoder.reed_solomon",
+        values={"n": 9, "k": 5},
+        inputs={"bits": ("word data", words(BITS))},
+    ),
     Case("encoder.modulator", "stream", {"modulation": "qpsk"}, {"coded": ("code", BITS)}),
     Case("encoder.modulator", "words", inputs={"coded": ("word code", words(BITS))}),
     Case("channel.awgn", "stream", inputs={"sent": ("time", BPSK)}),
@@ -407,6 +412,11 @@ CASES = [
         "channel.isi", "complex stream",
         {"fading": "cosine", "coherence": 64, "tanh": 0.5, "quantiser_bits": 6},
         {"sent": ("time", QPSK)},
+    ),
+    Case(
+        "channel.isi", "changed stream",
+        {"changed_taps": TAPS, "change_block": 20, "coherence": 60},
+        {"sent": ("time", BPSK)},
     ),
     Case("channel.isi", "counts", {"noise": "poisson"}, {"sent": ("time", OOK)}),
     Case(
@@ -422,6 +432,8 @@ CASES = [
         {"noise_var": 0.1, "modulation": "qpsk"},
         {"samples": ("time", COMPLEX)},
     ),
+    Case("frontend.hard_bits", "stream", inputs={"symbols": ("time", QPSK)}),
+    Case("frontend.hard_bits", "words", inputs={"symbols": ("word time", words(BPSK))}),
     Case("frontend.magnitude", "stream", inputs={"samples": ("time", COMPLEX)}),
     Case("frontend.magnitude", "words", inputs={"samples": ("word time", words(COMPLEX))}),
     Case("frontend.soft_bits", inputs={"llr": ("time bit", 4 * REAL[:, None])}),
@@ -439,6 +451,14 @@ CASES = [
         "decoder.convolutional", "words",
         {"constraint_length": 5},
         {"llr": ("word time bit", words(4 * REAL)[:, :, None])},
+    ),
+    Case(
+        "decoder.reed_solomon",
+        values={"n": 5, "k": 2},
+        inputs={
+            "hard": ("word code", words(BITS)),
+            "erased": ("word byte", np.resize([True, False, False, False], (60, 5))),
+        },
     ),
     *(
         Case(

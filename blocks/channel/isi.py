@@ -36,14 +36,17 @@ class Isi(Block, name="channel.isi"):
     """Each sample is the newest symbols weighted by the taps, plus noise.
 
     samples[i] = quantise(tanh(scale * (sum over l of taps[l] sent[i-l] + noise[i]))), with tanh
-    and quantiser where they are set; on complex samples they act on each part by itself.
+    and quantiser where they are set: an amplifier of the receiver that is driven too hard, behind
+    the noise. On complex samples they act on each part by itself.
 
     The taps are given, or exp(-decay l) for l = 0 ... memory - 1 (Shlezinger et al., ViterbiNet,
     IEEE TWC 2020), or come from files. Fading multiplies them in coherence block k by
     0.8 + 0.2 cos(2 pi k / p_l) ("cosine", ibid.), or by 0.8 + 0.2 cos(pi k / q_l) with
     q_l = max(5 p_l - 1.5 k, 10) - 1e-5 ("accelerating", the test channel of Raviv et al.,
     Meta-ViterbiNet). Block k holds the samples k coherence ... (k+1) coherence - 1 of the stream;
-    words count one after the other.
+    words count one after the other. The channel may change at one block, all at once, to
+    `changed_taps`, which fade as those before would have; for more changes list the taps of all
+    blocks in a file.
 
     Gaussian noise has variance 1 / SNR: real for BPSK and OOK, circular complex of that total
     variance for QPSK. Poisson noise (OOK) makes each sample a count of mean
@@ -76,6 +79,12 @@ class Isi(Block, name="channel.isi"):
     )
     taps_end: Literal["cycle", "hold"] = param(
         default="cycle", doc="after the last row of the files: from the first again, or keep it"
+    )
+    changed_taps: tuple[float, ...] = param(
+        default=(), doc="as many taps, which hold from block `change_block` on; none: no change"
+    )
+    change_block: int = param(
+        default=0, at_least=0, unit="coherence blocks", doc="the first one of `changed_taps`"
     )
     normalise: bool = param(
         default=False, doc="scale the taps to unit energy before fading; files: on average"
@@ -121,8 +130,12 @@ class Isi(Block, name="channel.isi"):
                 f"fading = '{self.fading}' and taps_files are both given; taps from files fade by "
                 "themselves, so remove one of them"
             )
+        if self.changed_taps and self.taps_files:
+            raise ParameterError(
+                "changed_taps and taps_files are both given; write the change into the files"
+            )
         table = self._table()
-        if self.normalise and not table.any():
+        if self.normalise and not self._energy(table).all():
             raise ParameterError("taps are all zero and cannot be normalised; give other taps")
         if self.fading != "none" and len(self.periods) < table.shape[1]:
             raise ParameterError(
@@ -149,8 +162,8 @@ class Isi(Block, name="channel.isi"):
     def start(self) -> None:
         self._base = self._table()
         if self.normalise:
-            self._base /= math.sqrt((self._base**2).sum(axis=1).mean())
-        self._varies = bool(self.taps_files) or self.fading != "none"
+            self._base /= np.sqrt(self._energy(self._base))
+        self._varies = bool(self.taps_files or self.changed_taps) or self.fading != "none"
         # A column of taps per lag, so that each is one slice of memory.
         self._fixed = np.ascontiguousarray(self._base.T)
         self._fixed_field = self._base.astype(np.float32)
@@ -199,12 +212,26 @@ class Isi(Block, name="channel.isi"):
         return math.sqrt(1.0 / variance(self.snr_db))
 
     def _table(self) -> Array:
-        """Taps before normalisation and fading, (blocks, taps); one row unless from files."""
+        """Taps before normalisation and fading, (blocks, taps).
+
+        One row unless from files; two where they change: before and after.
+        """
         if self.taps_files:
             return tap_files.load(self.taps_files)
-        if self.taps:
-            return np.array([self.taps], np.float64)
-        return np.array([np.exp(-self.decay * np.arange(self.memory))], np.float64)
+        taps = self.taps or tuple(np.exp(-self.decay * np.arange(self.memory)))
+        if not self.changed_taps:
+            return np.array([taps], np.float64)
+        if len(self.changed_taps) != len(taps):
+            raise ParameterError(
+                f"changed_taps has {len(self.changed_taps)} items, but there are {len(taps)} taps "
+                "before; give as many, with zeros where there is none"
+            )
+        return np.array([taps, self.changed_taps], np.float64)
+
+    def _energy(self, table: Array) -> Array:
+        """What the taps of each row are normalised by, (rows, 1); of files, the mean of all."""
+        energy: Array = (table**2).sum(axis=1, keepdims=True)
+        return np.full_like(energy, energy.mean()) if self.taps_files else energy
 
     def _taps_of(self, first: int, shape: tuple[int, ...]) -> tuple[Array, Array | None, Array]:
         """Taps by lag and coherence block, the block of each sample, and the field `taps`."""
@@ -224,13 +251,17 @@ class Isi(Block, name="channel.isi"):
             count = len(self._base)
             cycle = self.taps_end == "cycle"
             return self._base[blocks % count if cycle else np.minimum(blocks, count - 1)]
+        changed = bool(self.changed_taps) & (blocks >= self.change_block)
+        rows: Array = self._base[changed.astype(np.intp)]
+        if self.fading == "none":
+            return rows
         p = np.array(self.periods[: self._base.shape[1]])
         k = blocks[:, None]
         if self.fading == "cosine":
             phase = 2.0 * np.pi * k / p
         else:
             phase = np.pi * k / (np.maximum(5.0 * p - 1.5 * k, 10.0) - 1e-5)
-        faded: Array = self._base * (0.8 + 0.2 * np.cos(phase))
+        faded: Array = rows * (0.8 + 0.2 * np.cos(phase))
         return faded
 
     def _received(self, sent: Array, taps: Array, block: Array | None) -> Array:

@@ -1,3 +1,4 @@
+import needs
 import numpy as np
 import pytest
 from scipy import io, stats
@@ -108,6 +109,27 @@ def test_cosine_fading_spans_0_6_to_1_of_each_tap():
     np.testing.assert_allclose(taps.min(axis=0), 0.6, atol=2.5e-3)  # periods are whole numbers
 
 
+def test_taps_change_all_at_once_at_the_block_that_is_named():
+    fields = impulse_responses(6, taps=TAPS, changed_taps=TAPS[::-1], change_block=4)
+    np.testing.assert_allclose(fields["samples"], [TAPS] * 4 + [TAPS[::-1]] * 2, rtol=1e-6)
+    np.testing.assert_array_equal(fields["taps"], fields["samples"])
+
+
+def test_a_change_of_a_stream_stands_at_its_sample_however_the_stream_is_cut():
+    channel = Isi(taps=(1.0,), changed_taps=(-2.0,), change_block=3, coherence=10, noise="none")
+    parts = [{"sent": np.ones(size, np.int8)} for size in (7, 22, 1, 30)]
+    samples = np.concatenate([fields["samples"] for fields in drive(channel, parts)])
+    np.testing.assert_array_equal(samples, [1.0] * 30 + [-2.0] * 30)
+
+
+def test_changed_taps_fade_on_and_are_normalised_by_themselves():
+    setting = {"taps": (2.0, 0.0), "changed_taps": (3.0, 4.0), "normalise": True}
+    taps = impulse_responses(9, fading="cosine", change_block=5, **setting)["taps"]
+    expected = [[1.0, 0.0]] * 5 + [[0.6, 0.8]] * 4
+    faded = [[0.8 + 0.2 * np.cos(2 * np.pi * k / p) for p in (51, 39)] for k in range(9)]
+    np.testing.assert_allclose(taps, np.multiply(expected, faded), rtol=1e-6)
+
+
 def test_taps_of_a_stream_change_at_multiples_of_the_coherence():
     frames = [{"sent": np.ones(25, np.int8)}, {"sent": np.ones(20, np.int8)}]
     channel = Isi(taps=(1.0,), fading="cosine", coherence=10, noise="none")
@@ -208,6 +230,17 @@ def test_several_files_hold_one_tap_each(tmp_path):
     np.testing.assert_allclose(fields["samples"], ROWS, rtol=1e-6)
 
 
+def test_measured_taps_of_cost2100_have_their_known_ranges():
+    paths = [str(needs.recording(f"cost2100/h_{tap}.mat")) for tap in range(4)]
+    taps = impulse_responses(300, taps_files=paths)["samples"]
+    for tap, (low, high) in enumerate([(0.834, 1.0), (0.091, 0.657), (0, 0.315), (0, 0.233)]):
+        assert abs(taps[:, tap].min() - low) < 6e-4
+        assert abs(taps[:, tap].max() - high) < 6e-4
+    np.testing.assert_array_equal(
+        impulse_responses(301, taps_files=paths, taps_end="cycle")["samples"][300], taps[0]
+    )
+
+
 def test_taps_of_a_file_are_normalised_on_average(tmp_path):
     path = write(tmp_path, "taps.npy", ROWS)
     taps = impulse_responses(3, taps_files=[path], normalise=True)["taps"]
@@ -252,6 +285,8 @@ def test_files_of_single_taps_must_agree_in_length(tmp_path):
         Isi(taps_files=[one, write(tmp_path, "c.npy", ROWS)])
     with pytest.raises(ParameterError, match="taps and taps_files are both given"):
         Isi(taps=TAPS, taps_files=[one])
+    with pytest.raises(ParameterError, match="changed_taps and taps_files are both given"):
+        Isi(changed_taps=TAPS, taps_files=[one])
     with pytest.raises(ParameterError, match="fade by themselves"):
         Isi(fading="cosine", taps_files=[one])
 
@@ -260,6 +295,8 @@ def test_files_of_single_taps_must_agree_in_length(tmp_path):
     ("parameters", "text"),
     [
         ({"taps": [0.0, 0.0], "normalise": True}, "taps are all zero"),
+        ({"taps": [1.0, 0.5], "changed_taps": [0.0, 0.0], "normalise": True}, "taps are all zero"),
+        ({"changed_taps": [1.0, 0.5]}, "changed_taps has 2 items, but there are 4 taps before"),
         ({"memory": 5, "fading": "cosine"}, "periods has 4 items, but there are 5 taps"),
         ({"periods": [51.0, 0.0]}, "all must be above 0"),
         ({"taps": [1.0, -0.5], "noise": "poisson"}, "mean that is not negative"),
