@@ -11,8 +11,9 @@ from jaxtyping import Float64, Int8, Int16, Int32, UInt8, UInt32
 
 from blocks import fields
 from blocks.formats import ais, nmea
+from blocks.rate import rate_of
 from pipeline.block import Block, param
-from pipeline.errors import ParameterError, RunError
+from pipeline.errors import ParameterError
 from pipeline.frame import Array
 
 CALLSIGN, NAME = 7, 20  # characters
@@ -76,7 +77,7 @@ class Ais(Block, name="decoder.ais"):
         ]
         return Decoded(
             message_type=np.array([s.get("msg_type", 0) for s in said], np.uint8),
-            message_time=packet_sample / self._rate() if said else np.empty(0),
+            message_time=packet_sample / rate_of(self, self.rate_hz) if said else np.empty(0),
             mmsi=np.array([s.get("mmsi", 0) for s in said], np.uint32),
             latitude=_numbers(said, "lat", 90.0),
             longitude=_numbers(said, "lon", 180.0),
@@ -88,15 +89,6 @@ class Ais(Block, name="decoder.ais"):
             callsign=_texts([s.get("callsign", "") for s in said], CALLSIGN),
             ship_name=_texts([s.get("shipname", s.get("name", "")) for s in said], NAME),
         )
-
-    def _rate(self) -> float:
-        rate_hz = self.rate_hz or self.context.info.rate_hz
-        if not rate_hz:
-            raise RunError(
-                f"{self.name}: the sample rate of stream {self.context.stream} is not known; set "
-                "rate_hz, here or at the source"
-            )
-        return rate_hz
 
     def _said(self, packet: bytes) -> dict[str, Any]:
         """The contents of a message by pyais's names; empty if it is none."""

@@ -13,8 +13,9 @@ from jaxtyping import Float64, Int8, Int16, UInt8, UInt32
 from blocks import fields
 from blocks.kernels import cpr, mode_s
 from blocks.kernels.mode_s import Candidate, Code, Number, Position
+from blocks.rate import rate_of
 from pipeline.block import Block, param
-from pipeline.errors import FieldError, ParameterError, RunError
+from pipeline.errors import FieldError, ParameterError
 from pipeline.frame import Array, Scalar
 
 PREAMBLE_S, BIT_S = 8e-6, 1e-6  # Annex 10 Volume IV, 3.1.2.2
@@ -194,7 +195,7 @@ class Modes(Block, name="decoder.modes"):
         residues = np.empty(count, np.uint32)
         mode_s.screen(candidates, candidate_bits, self.comm_d, packed, formats, residues, status)
         timed = candidate_time is not None
-        rate_hz = 1.0 if timed or not count else self._rate()
+        rate_hz = 1.0 if timed or not count else rate_of(self, self.rate_hz)
         time = candidate_time if candidate_time is not None else candidate_sample / rate_hz
         likely = np.flatnonzero(status == Candidate.MESSAGE)
         columns = (likely, formats[likely], residues[likely], time[likely])
@@ -259,15 +260,6 @@ class Modes(Block, name="decoder.modes"):
             on_ground=codes[:, Code.ON_GROUND].astype(np.int8),
             odd=codes[:, Code.ODD].astype(np.int8),
         )
-
-    def _rate(self) -> float:
-        rate_hz = self.rate_hz or self.context.info.rate_hz
-        if not rate_hz:
-            raise RunError(
-                f"{self.name}: the sample rate of stream {self.context.stream} is not known; set "
-                "rate_hz, here or at the source"
-            )
-        return rate_hz
 
     def _known(self, address: int, time: float) -> _Aircraft | None:
         aircraft = self._aircraft.get(address)

@@ -11,6 +11,7 @@ from jaxtyping import Complex64, Float64, UInt8
 
 from blocks import fields
 from blocks.kernels import gmsk, gmsk_detection, hdlc
+from blocks.rate import rate_of
 from pipeline.block import Block, FrameInfo, param
 from pipeline.errors import RunError
 from pipeline.frame import Array, Scalar
@@ -130,18 +131,7 @@ class Gmsk(Block, name="detector.gmsk"):
     )
 
     def start(self) -> None:
-        told = self.context.info.rate_hz
-        rate_hz = self.rate_hz or told
-        if not rate_hz:
-            raise RunError(
-                f"{self.name}: the sample rate of stream {self.context.stream} is not known; set "
-                "rate_hz, here or at the source"
-            )
-        if told and told != rate_hz:
-            raise RunError(
-                f"{self.name}: rate_hz = {rate_hz:g} Hz, but the stream has {told:g} Hz; "
-                "leave it out"
-            )
+        rate_hz = rate_of(self, self.rate_hz)
         per_symbol = rate_hz / self.symbol_rate_hz
         if per_symbol < LEAST:
             raise RunError(

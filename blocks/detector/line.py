@@ -12,6 +12,7 @@ from jaxtyping import Float32, Float64, UInt8
 from blocks import fields
 from blocks.kernels import line_bits
 from blocks.kernels.line_bits import Lane
+from blocks.rate import rate_of
 from pipeline.block import Block, FrameInfo, param
 from pipeline.errors import RunError
 from pipeline.frame import Array, Scalar
@@ -65,18 +66,7 @@ class LineDetector(Block):
         """For each lane the signal (T,) that is sliced, and what filters see, (F, T)."""
 
     def start(self) -> None:
-        told = self.context.info.rate_hz
-        rate_hz = self.rate_hz or told
-        if told and told != rate_hz:
-            raise RunError(
-                f"{self.name}: rate_hz = {rate_hz:g} Hz, but the stream has {told:g} Hz; "
-                "leave it out"
-            )
-        if not rate_hz:
-            raise RunError(
-                f"{self.name}: the sample rate of stream {self.context.stream} is not known; set "
-                "rate_hz, here or at the source"
-            )
+        rate_hz = rate_of(self, self.rate_hz)
         self._spacing = rate_hz / self.baud
         if self._spacing < FEWEST:
             raise RunError(

@@ -11,6 +11,7 @@ from jaxtyping import Float32, Float64, Int16, UInt8
 from blocks import fields
 from blocks.kernels import mode_s_bits, mode_s_detection
 from blocks.kernels.mode_s_detection import LONG, RATES
+from blocks.rate import rate_of
 from pipeline.block import Block, FrameInfo, param
 from pipeline.errors import ParameterError, RunError
 from pipeline.frame import Array, Scalar
@@ -94,16 +95,9 @@ class ModeS(Block, name="detector.modes"):
             raise ParameterError(f"rate_hz = {self.rate_hz:g} Hz{_KNOWN}")
 
     def start(self) -> None:
-        told = self.context.info.rate_hz
-        rate_hz = self.rate_hz or told
-        if told and told != rate_hz:
-            raise RunError(
-                f"{self.name}: rate_hz = {rate_hz:g} Hz, but the stream has {told:g} Hz; "
-                "leave it out"
-            )
+        rate_hz = rate_of(self, self.rate_hz)
         if rate_hz not in RATES:
-            came = f"the stream has {rate_hz:g} Hz" if rate_hz else "the rate is not known"
-            raise RunError(f"{self.name}: {came}{_KNOWN}")
+            raise RunError(f"{self.name}: the stream has {rate_hz:g} Hz{_KNOWN}")
         self._rate = RATES[rate_hz]
         self._model = mode_s_detection.model_of(self._rate)
         self._detect = self._chosen()

@@ -172,7 +172,7 @@ def test_noise_passes_the_gate_seldom_and_never_the_parity(rate_hz):
 def test_a_rate_without_a_model_is_refused():
     with pytest.raises(ParameterError, match=r"rate_hz = 2.1e.06 Hz; expected 2e.06 Hz or 2.4e.06"):
         ModeS(rate_hz=2.1e6)
-    with pytest.raises(RunError, match="the rate is not known; expected"):
+    with pytest.raises(RunError, match="sample rate of stream main is not known; set rate_hz"):
         ModeS().start()
     block = ModeS()
     block.context = Context(info=StreamInfo(rate_hz=48000.0))
