@@ -16,6 +16,7 @@ from jaxtyping import Float64, UInt8, UInt32
 
 from blocks.kernels import consistency
 from blocks.kernels.aircraft import DEGREES, Quantity, Status
+from blocks.sink import positions
 from blocks.sink.new_file import NewFile
 from pipeline.block import Sink, param
 from pipeline.errors import ParameterError
@@ -23,7 +24,6 @@ from pipeline.frame import Array, FrameInfo, Scalar, StreamInfo
 
 KNOT_M_S, FT_MIN_M_S = 1852.0 / 3600.0, 0.3048 / 60.0
 DRAWN = 20_000  # points in the picture, the last ones
-LABELS = 12  # aircraft that are named in it
 DECIMALS = 6  # of degrees
 LEAST_M, PER_DECADE, DECADES = 1e-3, 400, 10  # distances that the medians are made of
 UNLIKELY = -50.0  # least log-density that a quantity counts with [nat]
@@ -305,7 +305,10 @@ class Tracks(Sink, name="sink.tracks"):
                 "messages are not known"
             )
         if folder is not None and self._trail:
-            self._draw(folder / "tracks.png")
+            positions.draw(
+                folder / "tracks.png", np.array(self._trail), "{:06X}".format, "altitude [ft]",
+                "tracked aircraft",
+            )  # fmt: skip
             found["picture"] = "tracks.png"
         return found
 
@@ -345,37 +348,6 @@ class Tracks(Sink, name="sink.tracks"):
             if number in notes["open"]:
                 self._open[stream, address] = line
             first += size
-
-    def _draw(self, path: Path) -> None:
-        """Leave a picture of the last places, coloured by altitude, as on a map."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(8.0, 6.4), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots()
-        addresses, latitude, longitude, altitude = np.array(self._trail).T
-        ground = np.isnan(altitude)
-        axes.scatter(longitude[ground], latitude[ground], s=3.0, color="grey")
-        points = axes.scatter(
-            longitude[~ground], latitude[~ground], c=altitude[~ground], s=3.0, cmap="viridis"
-        )
-        figure.colorbar(points, ax=axes, label="altitude [ft]; grey: not told")
-        named, places, counts = np.unique(
-            addresses[::-1], return_index=True, return_counts=True
-        )  # the last place of each
-        for number in np.argsort(-counts)[:LABELS]:
-            last = len(addresses) - 1 - places[number]
-            axes.annotate(
-                f"{int(named[number]):06X}", (longitude[last], latitude[last]),
-                textcoords="offset points", xytext=(4, 4), fontsize=8,
-            )  # fmt: skip
-        axes.set_aspect(1.0 / max(np.cos(np.radians(latitude.mean())), 0.1), adjustable="box")
-        axes.set_xlabel("longitude [deg]")
-        axes.set_ylabel("latitude [deg]")
-        axes.set_title(f"tracks of {len(named)} aircraft, {len(latitude)} places", fontsize=9)
-        axes.grid(alpha=0.25)
-        figure.savefig(path, dpi=130)
 
 
 def cut_at_date_line(points: Array) -> list[Array]:
