@@ -40,7 +40,7 @@ demo: setup
 		--set symbols.frames=0 --set symbols.rate=500
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 test-peers: setup
 	.ci/peers

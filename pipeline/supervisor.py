@@ -59,6 +59,7 @@ class Patience:
     ready    for its imports, and until its files are open
     stop     for what is under way, when asked to stop by `kalvit stop`
     signal   the same, after a signal: with `abort` and `end` well below 3 s
+    draw     for pictures, on top of that, once all that was under way is processed
     abort    for the results of a worker that was told to drop what is under way
     end      for the end of a process that was told to end
     """
@@ -67,6 +68,7 @@ class Patience:
     ready: float = 60.0
     stop: float = 10.0
     signal: float = 1.4
+    draw: float = 10.0
     abort: float = 0.6
     end: float = 0.4
 
@@ -114,6 +116,7 @@ class Supervisor:
         self._last_at: dict[str, float] = {}  # when they came
         self._standstill = Standstill()
         self._said: dict[str, str] = {}  # worker -> its last word of hello, ready, failed, done
+        self._drained: set[str] = set()  # workers whose streams have ended
         self._errors: list[str] = []
         self._code = 0
         self._signals: list[int] = []
@@ -301,7 +304,7 @@ class Supervisor:
                 return
             if self._errors:
                 self._abort(now)
-            elif now > self._deadline:
+            elif now > self._deadline + (self._patience.draw if self._only_drawing() else 0.0):
                 self._fail(1, "the flow took too long to stop; what was under way was dropped")
                 self._abort(now)
             if now - shown > STATUS_S:
@@ -314,6 +317,10 @@ class Supervisor:
             return True
         # one that ends before is an error, which may not have been noticed yet
         return self._aborting and self._processes[name].poll() is not None
+
+    def _only_drawing(self) -> bool:
+        """Whether no worker has a frame under way any more."""
+        return all(name in self._drained or self._settled(name) for name in self._processes)
 
     def _display(self) -> None:
         if self._show is None:
@@ -366,7 +373,9 @@ class Supervisor:
             self._last[name] = message
             self._last_at[name] = time.monotonic()
             self._standstill.note(name, message)
-        if verb != "status":
+        if verb == "drained":
+            self._drained.add(name)
+        elif verb != "status":
             self._said[name] = verb
         if verb == "failed":
             self._fail(2 if message["for_user"] else 1, message["text"])

@@ -204,6 +204,8 @@ class Worker:
         try:
             self._loop(wait or (lambda ms: time.sleep(ms / 1e3)))
             self.finished_ns = now_ns()
+            if self._link is not None:
+                self._link.send({"verb": "drained"})
             snapshot = self.snapshot()
             snapshot["results"] = self._results()
         finally:

@@ -17,7 +17,7 @@ from pipeline.block import Block, Field, Sink, Source, StreamInfo, param
 from pipeline.errors import RunError
 from pipeline.frame import Array, FrameInfo
 
-How = Literal["raise", "disk full", "sleep", "spin", "exit", "kill"]
+How = Literal["raise", "disk full", "dawdle", "sleep", "spin", "exit", "kill"]
 
 NUMBER = Field("number of the frame, in every element")
 HOW = "what goes wrong"
@@ -37,6 +37,8 @@ def fail(how: str, marker: str = "") -> None:
         sys.exit(3)
     if how == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if how == "dawdle":
+        time.sleep(3.0)
     if how == "sleep":
         time.sleep(1e6)
     if how == "spin":

@@ -93,6 +93,17 @@ def test_a_signal_stops_the_sources_and_what_they_sent_is_still_counted(place, n
         assert {edge["lost"] for edge in summary["edges"].values()} == {0}
 
 
+def test_ctrl_c_waits_for_pictures_once_nothing_is_under_way(place):
+    settings = ('count.how="dawdle"', "count.at=0", 'count.where="last report"')
+    with begin(place, *settings, "source.rate=50") as run:
+        run.running(1)
+        run.process.send_signal(signal.SIGINT)
+        assert run.end() > 2.0  # longer than the patience with what is under way
+        assert "too long" not in run.text()
+        summary = run.summary()
+        assert summary["results"]["count"]["frames"] == summary["frames"] > 0
+
+
 def test_ctrl_c_does_not_wait_for_a_block_that_is_stuck(place):
     marker = place.path / "marker"
     settings = ('middle.how="spin"', "middle.at=2000", f'middle.marker="{marker}"')
