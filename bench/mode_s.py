@@ -1,9 +1,9 @@
 """Mode S: messages found by each bit detector, and what they cost.
 
-Three tables: strict messages (tests/mode_s_air.py, `strict`) in the shared recordings; processor
-time of the detector block per second of air, on noise and on the recordings; share of simulated
-messages that have a wrong bit, against the peak signal-to-noise ratio of a pulse. The time is that
-of the thread, best of five. Run it with: python -m bench.mode_s
+Three tables: strict messages (tests/mode_s_air.py, `strict`) in the shared recordings; false ones in
+noise; processor time of the detector block per second of air, on noise and on the recordings. The
+time is that of the thread, best of five. bench/modes_curve.py has the messages lost against signal
+to noise, bench/mode_s_peers.py what others find. Run it with: python -m bench.mode_s
 """
 
 from __future__ import annotations
@@ -88,42 +88,14 @@ def costs() -> None:
             )
 
 
-def errors(n_messages: int) -> None:
-    """Single messages, so that nothing but noise and timing is in their way."""
-    print(f"\n% of {n_messages} long messages not found with all bits right")
-    ratios = range(6, 23, 2)
-    print(" " * 26 + "".join(f"{snr_db:7d}" for snr_db in ratios) + " dB")
-    for rate_hz in (2.0e6, 2.4e6):
-        wrong = {bit_detector: [] for bit_detector in DETECTORS}
-        for snr_db in ratios:
-            rng = np.random.default_rng([3, snr_db])
-            step = 200e-6 * rate_hz
-            sent = [
-                (air.squitter(rng), k * step + 20 * rng.random() + 5) for k in range(n_messages)
-            ]
-            magnitude = air.received(sent, rate_hz, int(n_messages * step), rng, snr_db)
-            for bit_detector in DETECTORS:
-                found = air.detect(magnitude, rate_hz, (65536,), bit_detector=bit_detector)
-                right = 0
-                for bits, begin in sent:
-                    near = np.abs(found.candidate_sample - begin) < 2
-                    right += bool((found.candidates[near] == bits).all(axis=1).any())
-                wrong[bit_detector].append(100 * (1 - right / n_messages))
-        for bit_detector, shares in wrong.items():
-            row = "".join(f"{share:7.1f}" for share in shares)
-            print(f"{rate_hz / 1e6} Msps  {bit_detector:15s} {row}")
-
-
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--messages", type=int, default=1000, help="simulated, per ratio")
     parser.add_argument("--noise", type=float, default=10.0, help="seconds")
     given = parser.parse_args()
     counts()
     false_ones(given.noise)
     costs()
-    errors(given.messages)
 
 
 if __name__ == "__main__":
