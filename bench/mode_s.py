@@ -1,9 +1,9 @@
 """Mode S: messages found by each bit detector, and what they cost.
 
-Three tables: strict messages (tests/mode_s_air.py, `strict`) in the shared recordings; false ones in
-noise; processor time of the detector block per second of air, on noise and on the recordings. The
-time is that of the thread, best of five. bench/modes_curve.py has the messages lost against signal
-to noise, bench/mode_s_peers.py what others find. Run it with: python -m bench.mode_s
+Three tables: strict messages (tests/mode_s_air.py, `strict`) in the shared recordings; false ones
+in noise; processor time of the detector block per second of air, on noise and on the recordings.
+The time is that of the thread, best of five. bench/modes_curve.py has the messages lost against
+signal to noise, bench/mode_s_peers.py what others find. Run it with: python -m bench.mode_s
 """
 
 from __future__ import annotations
