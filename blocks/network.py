@@ -25,16 +25,18 @@ BATCH = 256  # messages handed to the kernel at once
 Selector = selectors.DefaultSelector
 
 
-def address(name: str, text: str) -> tuple[str, int]:
+def address(name: str, text: str, least: int = 1) -> tuple[str, int]:
     """Host and port of "host:port", "[host]:port" or ":port", which is this machine only.
 
-    Raises ParameterError, in which the parameter is called `name`, for anything else.
+    Raises ParameterError, in which the parameter is called `name`, for anything else, and where the
+    port is below `least` (0 asks for any that is free).
     """
     host, colon, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
-    if not colon or not port.isdecimal() or int(port) > 65535 or (":" in host and not bracketed):
+    fits = port.isdecimal() and least <= int(port) <= 65535
+    if not colon or not fits or (":" in host and not bracketed):
         raise ParameterError(
-            f'{name} = {text!r}; expected "host:port" with a port of 0 ... 65535, such as '
+            f'{name} = {text!r}; expected "host:port" with a port of {least} ... 65535, such as '
             '"127.0.0.1:30002"'
         )
     return host.strip("[]") or "127.0.0.1", int(port)

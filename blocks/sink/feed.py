@@ -53,7 +53,7 @@ class Feed(Sink):
     _file: NewFile | None = None
 
     def check(self) -> None:
-        self._listen = address("listen", self.listen) if self.listen else None
+        self._listen = address("listen", self.listen, least=0) if self.listen else None
         self._server = address("connect", self.connect) if self.connect else None
         if self._server is not None and self._server[1] == 0:
             raise ParameterError(f"connect = {self.connect!r}; a server has a port above 0")

@@ -11,9 +11,10 @@ from typing import Any, Literal
 from jaxtyping import Int32, UInt8
 
 from blocks.formats import ais, nmea
+from blocks.network import address
 from blocks.sink.new_file import NewFile
 from pipeline.block import Sink, param
-from pipeline.errors import ParameterError, RunError
+from pipeline.errors import RunError
 from pipeline.frame import Array, Scalar
 
 KEPT = 20_000  # sentences that are left in the folder of the run, the last ones
@@ -50,12 +51,7 @@ class Nmea(Sink, name="sink.nmea"):
     _to: Any = None  # address, as sockets take it
 
     def check(self) -> None:
-        host, _, port = self.udp.rpartition(":")
-        if self.udp and not (host and port.isdecimal() and 0 < int(port) < 65536):
-            raise ParameterError(
-                f'udp = {self.udp!r}; expected "host:port" with a port of 1 ... 65535, such as '
-                '"127.0.0.1:10110"'
-            )
+        self._place = address("udp", self.udp) if self.udp else None
         if self.path:
             self._file = NewFile(self.name, self.path, self.overwrite)
 
@@ -64,12 +60,10 @@ class Nmea(Sink, name="sink.nmea"):
         self._messages = self._sentences = self._undelivered = 0
         self._parted = 0  # messages of several sentences: they are numbered
         self._last: deque[str] = deque(maxlen=KEPT)
-        if self.udp:
-            host, _, port = self.udp.rpartition(":")
+        if self._place is not None:
             try:
-                family, kind, _, _, self._to = socket.getaddrinfo(
-                    host.strip("[]"), int(port), type=socket.SOCK_DGRAM
-                )[0]
+                found = socket.getaddrinfo(*self._place, type=socket.SOCK_DGRAM)
+                family, kind, _, _, self._to = found[0]
             except OSError as error:
                 raise RunError(f"{self.name}: udp = {self.udp!r}: {error.strerror}") from None
             self._socket = socket.socket(family, kind)

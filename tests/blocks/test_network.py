@@ -173,17 +173,20 @@ def test_an_address_that_is_taken_is_an_error_that_says_so():
     ("text", "place"),
     [
         (":30002", ("127.0.0.1", 30002)),
+        (":0", ("127.0.0.1", 0)),
         ("0.0.0.0:1", ("0.0.0.0", 1)),  # noqa: S104
         ("a.example:30003", ("a.example", 30003)),
         ("[::1]:5", ("::1", 5)),
     ],
 )
 def test_addresses_are_read(text, place):
-    assert address("listen", text) == place
+    assert address("listen", text, least=0) == place
     assert text_of(place).endswith(text)
 
 
-@pytest.mark.parametrize("text", ["", "30002", "host", "host:", "host:port", "host:65536", "::1:5"])
+@pytest.mark.parametrize(
+    "text", ["", "30002", "host", "host:", "host:port", "host:0", "host:65536", "::1:5"]
+)
 def test_addresses_that_are_none_are_refused(text):
     with pytest.raises(ParameterError, match=r"listen = .*expected"):
         address("listen", text)

@@ -63,7 +63,7 @@ def test_a_chart_program_that_is_not_there_does_not_stop_the_flow():
     sink.finish()
 
 
-@pytest.mark.parametrize("udp", ["127.0.0.1", ":10110", "host:port", "host:0", "host:70000"])
+@pytest.mark.parametrize("udp", ["127.0.0.1", "10110", "host:port", "host:0", "host:70000"])
 def test_an_address_that_is_none_is_refused(udp):
     with pytest.raises(ParameterError, match=r'sink.nmea: udp = .*; expected "host:port"'):
         Nmea(udp=udp)
