@@ -29,6 +29,8 @@ def list_(
 
     models = Models()
     rows = list(_versions(models, name)) if name else list(model_lines(models).items())
+    if not rows:
+        print(f"no models in {models.folder.absolute()}, nor beside the installed flows")
     width = max((len(row[0]) for row in rows), default=0)
     for label, text in rows:
         print(f"{label:{width}}  {text}".rstrip())
