@@ -18,6 +18,7 @@ from jaxtyping import Float64
 from blocks import fields
 from pipeline import cli, tune
 from pipeline.block import Block, Source, param
+from pipeline.cli import measuring
 from pipeline.draw import describe_block
 from pipeline.errors import FlowError, ParameterError
 from pipeline.flow import Flow, parse_setting
@@ -449,7 +450,7 @@ def test_the_command_ends_with_the_line_that_uses_what_it_found(kalvit, tmp_path
 
 
 def test_the_line_names_the_files_of_the_blocks_that_it_needs(kalvit, monkeypatch):
-    monkeypatch.setattr(cli, "_load_blocks", lambda files: None)
+    monkeypatch.setattr(measuring, "load_blocks", lambda files: None)
     linear(0.1).save("linear.toml")
     grid = ("--grid", "process_noise=0.1,1", "--seeds", "1")
     code, out, _ = kalvit("linear.toml", "--block", "filter", *grid, "--blocks", "mine.py")
