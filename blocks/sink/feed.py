@@ -55,8 +55,6 @@ class Feed(Sink):
     def check(self) -> None:
         self._listen = address("listen", self.listen, least=0) if self.listen else None
         self._server = address("connect", self.connect) if self.connect else None
-        if self._server is not None and self._server[1] == 0:
-            raise ParameterError(f"connect = {self.connect!r}; a server has a port above 0")
         if self.path:
             self._file = NewFile(self.name, self.path, self.overwrite)
         elif not (self._listen or self._server):
