@@ -185,7 +185,7 @@ def test_a_feed_goes_to_readers_to_a_server_and_into_a_file_at_once(tmp_path):
 def test_a_feed_without_a_place_is_refused(tmp_path):
     with pytest.raises(ParameterError, match=r'sink.avr: nowhere to send to: give listen = "127'):
         Avr()
-    with pytest.raises(ParameterError, match=r"sink.sbs: connect = ':0'; .* port of 1 \.\.\. 65535"):
+    with pytest.raises(ParameterError, match=r"sink.sbs: connect = ':0'; .* a port of 1"):
         Sbs(connect=":0")
     (tmp_path / "mine").touch()
     with pytest.raises(ParameterError, match=r"sink.beast: .*mine exists; give another path"):
