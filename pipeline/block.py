@@ -23,6 +23,7 @@ pipeline.errors.ParameterError: ...no parameter 'gian'; did you mean 'gain'? (it
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -192,7 +193,7 @@ class Block:
         return cls.take is not Block.take
 
 
-class Learned(Block):
+class Learned(Block, ABC):
     """Decides with weights: at first those of `model`, then those that come.
 
     They come from a trainer over an edge, or by `kalvit swap`; either way to `take`.
@@ -202,9 +203,9 @@ class Learned(Block):
         default="", doc="weights to start with, NAME or NAME@VERSION of `kalvit models list`"
     )
 
+    @abstractmethod
     def take(self, weights: Weights) -> None:
         """Use new weights from the next frame on; WeightsError leaves the old ones serving."""
-        raise NotImplementedError
 
 
 class Source(Block):

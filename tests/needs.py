@@ -18,7 +18,10 @@ ORIGINS = {
         (f"cost2100/h_{tap}.mat" for tap in range(4)),
         "tomerraviv95/MetaViterbiNet, resources/cost2100_channel",
     ),
-    "hdlc/koyo.wav": "daniestevez/satellite-recordings",
+    **{
+        f"hdlc/{name}.wav": "daniestevez/satellite-recordings"
+        for name in ("tigrisat", "koyo", "us04", "us01", "aalto1", "swiatowid-ax25")
+    },
 }
 
 #: Marks tests that take minutes without compilation, or look at what it does.

@@ -193,8 +193,8 @@ def decide(
     """How much less the best bits cost with each bit 1 than with it 0, for the weights at hand.
 
     The recursion of kernels/max_log.py, over the steps of the bits and one more, in which the
-    silence that follows comes into sight. Written out for two states it takes 1 us for 112 bits,
-    where forward() and backward() there, for any trellis, take 17.
+    silence that follows comes into sight. It is written out for two states, since those there,
+    for any trellis, take many times as long; the tests compare the two.
 
     p      phase
     size   of the message, 56 or 112 bits

@@ -6,6 +6,7 @@ import subprocess
 import numpy as np
 import packet_air as air
 import pytest
+from needs import recording
 
 from blocks.decoder.ax25 import parse
 from blocks.detector.afsk import Afsk
@@ -19,7 +20,7 @@ NAMES = [*((name, 9600) for name in FAST), *((name, 1200) for name in SLOW)]
 def needs(*programs):
     for program in programs:
         if shutil.which(program) is None:
-            pytest.skip(f"the program {program} is not installed")
+            pytest.skip(f"needs the program {program}: make test-peers")
 
 
 def own(audio, rate_hz, baud):
@@ -30,10 +31,8 @@ def own(audio, rate_hz, baud):
 @pytest.fixture(scope="module", params=NAMES, ids=lambda given: given[0])
 def recorded(request):
     name, baud = request.param
-    found = air.recording(name)
-    if found is None:
-        pytest.skip(f"the shared recording {name} is not here")
-    return air.DATA / f"{name}.wav", own(*found, baud), baud
+    path = recording(f"hdlc/{name}.wav")
+    return path, own(*air.recording(name), baud), baud
 
 
 def without(packets, others):

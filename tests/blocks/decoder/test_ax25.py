@@ -71,9 +71,9 @@ def test_random_bytes_have_no_addresses():
 
 
 def test_packets_are_read_as_another_library_reads_them():
-    ax25 = pytest.importorskip("ax25", reason="pyham_ax25 is not installed")
+    ax25 = pytest.importorskip("ax25", reason="needs pyham-ax25: pip install 'kalvit[dev]'")
     if not hasattr(ax25, "Frame"):
-        pytest.skip("another package named ax25 is installed, not pyham_ax25")
+        pytest.skip("needs pyham-ax25, but another package named ax25 is installed")
     rng = np.random.default_rng(2)
     for packet in packets_of(rng, 100):
         theirs, ours = ax25.Frame.unpack(packet), parse(packet)

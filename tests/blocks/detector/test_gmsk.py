@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from ais_air import RATE_HZ, detect, packets, received, sent, traffic
-from numba.core import config
+from needs import compiled
 
 from blocks.detector.gmsk import Gmsk
 from blocks.kernels import gmsk, hdlc
@@ -11,8 +11,6 @@ from pipeline.frame import StreamInfo
 
 PULSE = gmsk.phase_pulse(0.4)
 FLAG = np.array(hdlc.FLAG, np.uint8)
-
-compiled = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="takes minutes without compilation")
 
 
 def burst(packet, begin, rate_hz=RATE_HZ, *, first_bit=0, level=1, offset_hz=0.0, drift_hz=0.0):

@@ -1,7 +1,7 @@
 import numpy as np
 import packet_air as air
 import pytest
-from numba import config
+from needs import compiled, recording
 
 from blocks.decoder.ax25 import parse
 from blocks.detector.afsk import Afsk
@@ -10,9 +10,7 @@ from pipeline.block import Context
 from pipeline.errors import RunError
 from pipeline.frame import StreamInfo
 
-pytestmark = pytest.mark.skipif(
-    bool(config.DISABLE_JIT), reason="takes minutes without compilation"
-)
+pytestmark = compiled
 
 
 def lost(sent, found):
@@ -159,10 +157,8 @@ def test_rates_that_do_not_fit_are_refused():
     [("tigrisat", 4), ("koyo", 3), ("us04", 2), ("us01", 1), ("aalto1", 1), ("swiatowid-ax25", 2)],
 )
 def test_recordings_give_what_direwolf_gives_with_its_best_options(name, count):
-    recorded = air.recording(name)
-    if recorded is None:
-        pytest.skip(f"the shared recording {name} is not here")
+    recording(f"hdlc/{name}.wav")
     kind, scrambler = (Afsk, "none") if name == "swiatowid-ax25" else (G3ruh, "g3ruh")
-    audio, rate_hz = recorded
+    audio, rate_hz = air.recording(name)
     found, _ = air.unpacked(*air.detect(kind, audio, rate_hz=rate_hz), scrambler)
     assert len([packet for packet in found if parse(packet)]) >= count

@@ -1,8 +1,8 @@
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
+from needs import recording
 from scipy.stats import chi2
 
 from blocks.decoder.mode_s import Modes
@@ -14,7 +14,6 @@ from pipeline.block import Context, make
 from pipeline.errors import ParameterError
 from pipeline.frame import StreamInfo
 
-DATA = Path(__file__).parents[3].parent / "shared" / "data"
 READS = tuple(Aircraft.signature().reads)
 KNOT = 1852.0 / 3600.0
 A, B = 0x4D2023, 0x406B90
@@ -300,9 +299,7 @@ def test_parameters_fit_together():
 
 
 def test_real_positions_are_foretold_better_than_by_dead_reckoning():
-    path = DATA / "modes" / "pymodes_sample_data_adsb.csv"
-    if not path.exists():
-        pytest.skip("the shared file pymodes_sample_data_adsb.csv is not here")
+    path = recording("modes/pymodes_sample_data_adsb.csv")
     source = ModesMessages(path=str(path), length=2000)
     source.start()
     decoder = make(Modes, {}, Context(info=source.describe()))
