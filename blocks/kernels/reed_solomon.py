@@ -4,12 +4,10 @@ Decoding is Berlekamp's and Massey's with erasures, Chien's search and Forney's 
 "Algebraic Codes for Data Transmission", 2003, chapter 7. Codes and their bytes are described in
 kernels/reed_solomon_code.py.
 
-Own kernels, since the libraries are too slow for a receiver in real time: detector.viterbi decides
-2,700,000 words of 136 symbols a second on one core. Of RS(17, 15) with one wrong byte each, this
-decodes 2,500,000 words there; reedsolo 1.7.0 10,600, or 87,000 without errors, and holds the
-interpreter meanwhile; galois 0.4.11 about 1,000, after 20 s of compilation in each process. Of
-RS(255, 223) with 16 wrong bytes: 17,000, and reedsolo 215. Also beyond their reach they return
-words now and then that are none of the code, or too far off (tests/blocks/kernels).
+Own kernels, since the libraries are too slow for a receiver in real time (`python -m
+bench.reed_solomon_speed` prints the ratio to reedsolo): reedsolo is plain Python and holds the
+interpreter, galois compiles for seconds in each process. Also beyond their reach they return words
+now and then that are none of the code, or too far off (tests/blocks/kernels).
 """
 
 from __future__ import annotations
