@@ -34,12 +34,12 @@ def main() -> int:
         print(
             f"{run.delay:4.2f} s  {run.workers:7}  {run.code:4}  {run.seconds:6.2f} s  "
             f"{'yes' if run.folder else 'no':>6}  {'yes' if run.summary else 'no':>7}  "
-            f"{', '.join(run.faults) or 'none'}",
+            f"{', '.join(run.faults(3.0)) or 'none'}",
             flush=True,
         )
-        if run.faults:
+        if run.faults(3.0):
             print(run.text)
-    bad = sum(bool(run.faults) for run in found)
+    bad = sum(bool(run.faults(3.0)) for run in found)
     print(
         f"{len(found)} interrupted, {sum(run.folder for run in found)} of them with a run folder; "
         f"slowest end {max(run.seconds for run in found):.2f} s; {bad} with faults"

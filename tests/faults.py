@@ -237,13 +237,12 @@ class Interrupted:
     leftovers: Sequence[str]
     text: str
 
-    @property
-    def faults(self) -> list[str]:
+    def faults(self, limit_s: float) -> list[str]:
         """What was not as it should be."""
         found = []
         if self.code != 130:
             found.append(f"exit code {self.code}")
-        if self.seconds > 3.0:
+        if self.seconds > limit_s:
             found.append(f"took {self.seconds:.2f} s")
         if self.folder and not self.summary:
             found.append("no summary")
@@ -259,7 +258,7 @@ def interrupt(delay: float, workers: int) -> Interrupted:
         with Run.start(here, str(here.flow()), "--blocks", str(BLOCKS), *arguments) as run:
             time.sleep(max(0.0, run.spawned + delay - time.monotonic()))
             run.process.send_signal(signal.SIGINT)
-            seconds = run.end(10.0)
+            seconds = run.end()
             folder = run.folder()
             return Interrupted(
                 delay, workers, run.process.returncode, seconds,

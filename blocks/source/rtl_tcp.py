@@ -304,6 +304,8 @@ class _Reader:
             except OSError as error:
                 why = _reason(error)
         with self._changed:
+            if lost := self._lost_while_away():
+                self._waiting.append(lost)
             self._failure = (
                 f"{self._where}: {text_of(self._place)} went away and gave no samples for "
                 f"{self._patience_s:g} s: {why}"

@@ -138,7 +138,7 @@ def test_a_circle_over_several_workers_that_cannot_go_on_ends_with_what_to_do(su
     flow.assign("learn", ["trainer"])
     began = time.monotonic()
     outcome = supervisor(flow).run()
-    assert time.monotonic() - began < 15.0
+    assert time.monotonic() - began < 60.0
     assert outcome.code == 2
     assert outcome.errors == [
         "learned: frame 2 waits for the weights after frame 1, which between holds back; set the "

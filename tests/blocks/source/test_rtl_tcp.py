@@ -29,6 +29,25 @@ def source_of(server, **values):
     return block
 
 
+class Clock:
+    """Stands for the module `time`; runs only when told to."""
+
+    time_ns = staticmethod(time.time_ns)
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    made = Clock()
+    monkeypatch.setattr(rtl_tcp, "time", made)
+    return made
+
+
 def taken(block, until):
     """All that comes until so many samples have come or the end: samples joined, gaps."""
     samples, gaps = [], []
@@ -60,7 +79,7 @@ def test_settings_are_sent_as_commands_of_rtl_tcp():
     values = {"rate_hz": 2.4e6, "gain_db": 49.6, "ppm": -3, "agc": True, "bias_tee": True}
     with sending(CONTENT, commands) as server:
         source_of(server, centre_hz=1090e6, **values).close()
-        deadline = time.monotonic() + 5.0
+        deadline = time.monotonic() + 60.0
         while len(commands) < 7 and time.monotonic() < deadline:
             time.sleep(0.01)
     assert dict(struct.unpack(">Bi", command) for command in commands) == {
@@ -98,7 +117,7 @@ def test_a_flow_that_falls_behind_goes_on_with_what_is_new_and_counts_the_rest()
     with Server(serve) as server:
         block = source_of(server, buffer_s=0.03)  # 3000 samples
         reader = block._reader
-        deadline = time.monotonic() + 5.0
+        deadline = time.monotonic() + 60.0
         while len(reader._waiting) != 1 + 9:  # all 40 frames came, and 31 are one gap now
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -110,15 +129,12 @@ def test_a_flow_that_falls_behind_goes_on_with_what_is_new_and_counts_the_rest()
     np.testing.assert_array_equal(samples, as_samples(np.tile(NUMBERS, 2))[3100:4100])
 
 
-def test_a_server_that_goes_away_is_called_again_and_the_time_between_is_a_gap():
-    left = []
-
+def test_a_server_that_goes_away_is_called_again_and_the_time_between_is_a_gap(clock):
     def serve(connection, number):
+        clock.now += 0.25 * number
         connection.sendall(HEADER)
         if number == 1:  # a second one gives up before it sends a sample
-            time.sleep(0.2)
             return
-        left.append(time.monotonic())
         connection.sendall(CONTENT[: 1200 if number else 1001])  # 1001 end inside a sample
         if number:
             server.closed.wait(10)
@@ -130,8 +146,8 @@ def test_a_server_that_goes_away_is_called_again_and_the_time_between_is_a_gap()
     sent = as_samples(NUMBERS)
     np.testing.assert_array_equal(samples, np.concatenate([sent[:500], sent[:600]]))
     assert {place for place, _ in gaps} == {500}
-    away = (left[1] - left[0]) * RATE
-    assert sum(lost for _, lost in gaps) == pytest.approx(away, abs=0.1 * RATE)
+    lost = 0.75 * RATE - sum(lost for _, lost in gaps)
+    assert 0 < lost <= 300  # samples that had come when the time was told
 
 
 def test_a_server_that_only_ever_says_hello_exhausts_the_patience():
@@ -146,8 +162,9 @@ def test_a_server_that_only_ever_says_hello_exhausts_the_patience():
         block.close()
 
 
-def test_the_clock_runs_on_while_a_server_is_away_and_patience_ends():
+def test_the_clock_runs_on_while_a_server_is_away_and_patience_ends(clock):
     def serve(connection, number):
+        clock.now += 0.25 * number
         if number == 0:
             connection.sendall(HEADER + CONTENT)
         else:
@@ -156,7 +173,7 @@ def test_the_clock_runs_on_while_a_server_is_away_and_patience_ends():
     with Server(serve) as server:
         block = source_of(server, patience_s=0.8)
         taken(block, 4000)
-        begin, lost = time.monotonic(), 0
+        lost = 0
         try:
             while True:
                 came = block.process()
@@ -165,16 +182,14 @@ def test_the_clock_runs_on_while_a_server_is_away_and_patience_ends():
             said = str(error)
         assert "went away and gave no samples for 0.8 s: it sent b'HTTP/1.1 400'" in said
         block.close()
-    assert lost / RATE == pytest.approx(time.monotonic() - begin, abs=0.5)
+    assert lost == pytest.approx((0.25 + 0.5 + 0.75) * RATE, abs=2)  # 0.8 s are over at the third
 
 
 def test_a_server_that_is_silent_does_not_hold_the_flow_up():
     with sending(CONTENT[:2000]) as server:
-        block = source_of(server)
+        block = source_of(server, timeout_s=3600.0)
         taken(block, 1000)
-        begin = time.monotonic()
         assert isinstance(block.process(), Silence)
-        assert time.monotonic() - begin < 5 * rtl_tcp.LOOK_S
         block.close()
 
 
