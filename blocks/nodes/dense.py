@@ -141,8 +141,13 @@ class Dense(Trainable):
         parts = [self.arrays[name].ravel() for name in _shapes(self.sizes)]
         return np.concatenate(parts).astype(np.float64)
 
+    def prepared(self, samples: Array, labels: Array) -> Self:
+        counts = np.bincount(labels[_known(labels)], minlength=self.n_classes) + 1.0
+        prior = (counts / counts.sum()).astype(np.float32)
+        return self._changed(self.parameters, self.span, {**self.arrays, "prior": prior})
+
     def moved(self, parameters: Array) -> Self:
-        return self._changed(parameters, self.span)
+        return self._changed(parameters, self.span, self.arrays)
 
     def gradient_at(self, parameters: Array, samples: Array, labels: Array) -> tuple[float, Array]:
         known = _known(labels)
@@ -166,10 +171,12 @@ class Dense(Trainable):
         batches = batches_of(len(labels), steps, batch, rng)
         learner = self._learner(np.float32)
         _, parameters = learner.adam(self.parameters, inputs, labels, batches, rate)
-        return self._changed(parameters, self._wider(samples))
+        return self._changed(parameters, self._wider(samples), self.arrays)
 
-    def _changed(self, parameters: Array, span: Sequence[float] | None) -> Self:
-        arrays, at = dict(self.arrays), 0
+    def _changed(
+        self, parameters: Array, span: Sequence[float] | None, arrays: Mapping[str, Array]
+    ) -> Self:
+        arrays, at = dict(arrays), 0
         for name, shape in _shapes(self.sizes).items():
             size = int(np.prod(shape))
             arrays[name] = parameters[at : at + size].reshape(shape).astype(np.float32)

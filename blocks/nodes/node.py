@@ -108,6 +108,10 @@ class Trainable(Node):
     def parameters(self) -> Array:
         """(n,) float64, a copy."""
 
+    def prepared(self, samples: Array, labels: Array) -> Self:
+        """With what these tell without gradients, before it is trained on them from the start."""
+        return self
+
     @abstractmethod
     def moved(self, parameters: Array) -> Self:
         """The same kind of node with other parameters."""
