@@ -20,6 +20,10 @@ from pipeline.frame import Array
 #: Activations of hidden layers, by name.
 ACTIVATIONS = {"linear": LINEAR, "relu": RELU, "sigmoid": SIGMOID, "tanh": TANH}
 
+# Rebuilt within 1 ms, and no decision in ten thousand is another: bench/test_dense_training.py.
+_TABLE_ERROR = 2e-2  # [nat]
+_TABLE_CELLS = 1024  # at most
+
 
 class Dense(Trainable):
     """p(class | sample) by dense layers and a softmax, divided by how often classes were met.
@@ -120,7 +124,7 @@ class Dense(Trainable):
             return None
         rises = len(self.sizes) > 3 and set(self.activations) == {"relu"}
         function: Any = Rising.of(self._layers()) if rises else self.network
-        return Table.of(function, self.n_classes, *self.span)
+        return Table.of(function, self.n_classes, *self.span, _TABLE_ERROR, _TABLE_CELLS)
 
     def metrics(self, samples: Array, metrics: Array) -> None:
         if self.table is None:
