@@ -401,6 +401,11 @@ CASES = [
         {"frames": 5, "length": 40, "words": 12},
         cuts=[{"frames": 60, "words": 1}, {"frames": 9, "words": 7}],
     ),
+    Case(
+        "source.random_bits", "pilots",
+        {"frames": 5, "length": 40, "words": 12, "pilot_every": 5},
+        cuts=[{"frames": 60, "words": 1}, {"frames": 9, "words": 7}],
+    ),
     Case("encoder.convolutional", "stream", inputs={"bits": ("data", BITS)}),
     Case(
         "encoder.convolutional", "words",
@@ -416,6 +421,11 @@ CASES = [
     Case("encoder.modulator", "words", inputs={"coded": ("word code", words(BITS))}),
     Case("channel.awgn", "stream", inputs={"sent": ("time", BPSK)}),
     Case("channel.awgn", "words", inputs={"sent": ("word time", words(QPSK))}),
+    Case(
+        "channel.isi", "uncertain stream",
+        {"tap_error": 0.1, "coherence": 50},
+        {"sent": ("time", BPSK)},
+    ),
     Case("channel.isi", "stream", inputs={"sent": ("time", BPSK)}),
     Case(
         "channel.isi", "complex stream",
@@ -468,6 +478,11 @@ CASES = [
             "hard": ("word code", words(BITS)),
             "erased": ("word byte", np.resize([True, False, False, False], (60, 5))),
         },
+    ),
+    Case(
+        "decoder.reed_solomon", "pilots",
+        {"n": 5, "k": 2, "pilot_every": 7},
+        {"hard": ("word code", words(BITS))},
     ),
     *(
         Case(
@@ -537,6 +552,14 @@ CASES = [
     Case(
         "sink.error_rate", "words",
         inputs={"sent": ("word time", words(BPSK)), "symbols": ("word time", words(WRONG))},
+    ),
+    Case(
+        "sink.error_rate", "words and pilots",
+        inputs={
+            "sent": ("word time", words(BPSK)),
+            "symbols": ("word time", words(WRONG)),
+            "pilot": ("word", np.arange(60) % 5 == 0),
+        },
     ),
     Case(
         "sink.recording",
