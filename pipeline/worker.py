@@ -34,11 +34,12 @@ from pipeline.metrics import Histogram
 from pipeline.plan import Plan, Planned
 from pipeline.rehearse import rehearse
 from pipeline.roots import WAIT_MS, Branch, EdgeRoot, Limits, SourceRoot
-from pipeline.segment import BlockError, Out, ReplayInput, Segment, WeightsInput, never_decided
+from pipeline.segment import BlockError, Out, Segment
 from pipeline.swaps import SwapLog, Swaps, read_swaps
 from pipeline.transport.edge import TAP_WINDOW, Receiver, Sender
 from pipeline.transport.sockets import CurveKeys, bind, connect, data_socket
 from pipeline.weights import Weights
+from pipeline.weights_input import ReplayInput, WeightsInput, never_decided
 from pipeline.wire import Codec
 
 now_ns = time.monotonic_ns
