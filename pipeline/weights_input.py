@@ -61,17 +61,37 @@ class WeightsInput:
         """Whether the frame with this number may be decided now."""
         return self.delay == "live" or self._answered >= seq - self.delay
 
+    @property
+    def newest(self) -> Weights | None:
+        """The weights for a block that takes over."""
+        if self.delay == "live":
+            for _, weights in reversed(self._waiting):
+                if weights is not None:
+                    return weights
+        return self.current
+
+    def begin(self, weights: Weights) -> None:
+        """Let these serve: a block that took over has them already."""
+        self.current = weights
+        self._waiting.clear()
+
     def take(self, seq: int, blocks: Sequence[Block]) -> None:
-        """Hand over the newest weights that are due before frame `seq` and that fit."""
-        due: list[Weights] = []
-        while self._waiting and blocks:
+        """Hand over the newest weights that are due before frame `seq` and that fit.
+
+        Where no block takes weights, the newest wait for the next that does.
+        """
+        due: list[tuple[int, Weights]] = []
+        while self._waiting:
             after, weights = self._waiting[0]
             if self.delay != "live" and after > seq - self.delay:
                 break
             self._waiting.popleft()
             if weights is not None:
-                due.append(weights)
-        for weights in reversed(due):
+                due.append((after, weights))
+        if not blocks:
+            self._waiting.extendleft(due[-1:])
+            return
+        for _, weights in reversed(due):
             if self.swap(weights, blocks) is None:
                 return
 
@@ -97,12 +117,14 @@ class WeightsInput:
         """
         if self._waiting:
             self.take(frame.seq, list(blocks.values()))
+        if frame.stream not in blocks:
+            return None
         if self._log is not None:
             self._write(self._log, frame, self.current)
         return self.current
 
-    def at_start(self, stream: str) -> Weights | None:
-        """The weights for an instance that starts."""
+    def at_start(self, stream: str, seq: int) -> Weights | None:
+        """The weights for an instance that starts before this frame."""
         return self.current
 
     def _write(self, log: SwapLog, frame: Frame, weights: Weights | None) -> None:
@@ -133,6 +155,8 @@ class ReplayInput(WeightsInput):
 
     def before(self, frame: Frame, blocks: Mapping[str, Block]) -> Weights | None:
         """Hand over what decided this frame; other streams have their own time."""
+        if frame.stream not in blocks:
+            return None
         weights = self._swaps.get((frame.stream, frame.seq))
         if weights is not None:
             blocks[frame.stream].take(weights)
@@ -143,9 +167,9 @@ class ReplayInput(WeightsInput):
             self._write(self._log, frame, serving)
         return serving
 
-    def at_start(self, stream: str) -> Weights | None:
-        """The weights for an instance that starts anew after a gap."""
-        return self._serving.get(stream)
+    def at_start(self, stream: str, seq: int) -> Weights | None:
+        """The weights for an instance that starts anew after a gap, or takes over."""
+        return None if (stream, seq) in self._swaps else self._serving.get(stream)
 
 
 def never_decided(waits: Mapping[str, Any], holds: Mapping[str, Sequence[int]]) -> str:
