@@ -18,6 +18,7 @@ from pipeline.weights import Weights
 KINDS = {
     "taps": "blocks.nodes.taps:Taps",
     "class_gaussians": "blocks.nodes.class_gaussians:ClassGaussians",
+    "wiener": "blocks.nodes.wiener:Wiener",
 }
 
 
