@@ -8,13 +8,16 @@ have changed, written when the first frame is decided with them:
 The weights themselves lie beside it, in `weights`, named by their digest. Refused weights have a
 line with `refused` and why. Blocks that take weights with an integer delay are not logged: they
 decide alike in every run.
+
+`trainer.jsonl` beside it has a line for each thing that a trainer decided, and why; what the lines
+hold is the trainer's own matter, beside `block`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,7 @@ from typing import Any
 from pipeline.errors import RunError, WeightsError
 from pipeline.weights import Weights
 
-LOG, KEPT = "swaps.jsonl", "weights"
+LOG, KEPT, TRAINER_LOG = "swaps.jsonl", "weights", "trainer.jsonl"
 
 Swaps = Mapping[tuple[str, int], Weights]  # (stream, first seq) -> what decides from there on
 
@@ -58,13 +61,7 @@ class SwapLog:
             return  # nothing has changed that a replay would need
 
     def _append(self, line: Mapping[str, Any]) -> None:
-        """Write a line at once, so that lines of several workers do not mix."""
-        data = json.dumps(line).encode() + b"\n"
-        log = os.open(self._folder / LOG, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
-        try:
-            os.write(log, data)
-        finally:
-            os.close(log)
+        _append(self._folder / LOG, [line])
 
     def _keep(self, weights: Weights) -> None:
         path = self._folder / KEPT / weights.digest
@@ -74,6 +71,25 @@ class SwapLog:
             partial.write_bytes(weights.to_bytes())
             partial.rename(path)
         self._kept.add(weights.digest)
+
+
+def keep_notes(folder: Path, block: str, notes: Sequence[Mapping[str, Any]]) -> None:
+    """Write down what a trainer said since it was last asked."""
+    try:
+        if notes:
+            _append(folder / TRAINER_LOG, [{"block": block, **note} for note in notes])
+    except OSError:
+        return  # the run does not depend on it
+
+
+def _append(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Write lines at once, so that those of several workers do not mix."""
+    data = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    log = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
+    try:
+        os.write(log, data)
+    finally:
+        os.close(log)
 
 
 def read_swaps(folder: Path) -> Mapping[str, Swaps]:
@@ -104,4 +120,4 @@ def read_swaps(folder: Path) -> Mapping[str, Swaps]:
     return found
 
 
-__all__ = ["SwapLog", "Swaps", "read_swaps"]
+__all__ = ["SwapLog", "Swaps", "keep_notes", "read_swaps"]
