@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -272,6 +272,10 @@ class Trainer(Sink):
 
     Weights travel over the feedback edges of the flow to the blocks that take them.
     """
+
+    def notes(self) -> Sequence[Mapping[str, Any]]:
+        """What it decided and why since it was last asked: JSON, for trainer.jsonl of the run."""
+        return ()
 
 
 def make(cls: type[Block], values: Mapping[str, Any], context: Context) -> Block:
