@@ -338,6 +338,8 @@ def dense(modulation: str, memory: int = 4) -> Weights:
     """Of a network that knows nothing."""
     nodes = pytest.importorskip("blocks.nodes.dense", reason="needs blocks/nodes/dense")
     return nodes.Dense.fresh(modulation, memory, rng=np.random.default_rng(30)).weights("net")
+
+
 def accepted_words() -> Mapping[str, tuple[str, np.ndarray]]:
     """Words of BPSK over two taps that a code accepted, some of them with other labels."""
     rng = np.random.default_rng(30)
