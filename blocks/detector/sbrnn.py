@@ -75,7 +75,7 @@ class Sbrnn(RecurrentDetector, name="detector.sbrnn"):
 
     def _last(self, network: RecurrentLayers) -> Array:
         if not self._begun:
-            found = self._words(network, self._tail[None])[0]
+            found: Array = self._words(network, self._tail[None])[0]
         else:
             found = self._over(self._said[:0], self.window - 1)
         self._forget()

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from blocks.models.recurrent import Lstm, Recurrent, Sbrnn
-from blocks.trainer.offline import indices_of, least_squares, symbol_error_rate, words_of
+from blocks.trainer.offline import baselines, indices_of, symbol_error_rate, words_of
 from blocks.training import sequences
 from blocks.training.sequences import Sequences
 from pipeline.errors import ParameterError
@@ -24,7 +24,7 @@ def fit_sbrnn(
 ) -> Learnt:  # fmt: skip
     """Fit a detector.sbrnn to all windows of the words, as the paper does.
 
-    memory   of the baseline by least squares
+    memory   symbols that a sample depends on, for the baselines in the scores
     """
     torch.manual_seed(lessons.seed % (1 << 63))
     module = Sbrnn(
@@ -41,7 +41,7 @@ def fit_lstm(
 ) -> Learnt:  # fmt: skip
     """Fit a detector.lstm to words, cut into sequences of at most `length` symbols.
 
-    memory   of the baseline by least squares
+    memory   symbols that a sample depends on, for the baselines in the scores
     """
     torch.manual_seed(lessons.seed % (1 << 63))
     module = Lstm(
@@ -71,9 +71,7 @@ def _learnt(
     scores = {
         "loss": found["loss"],
         "symbol_error_rate": symbol_error_rate(block, weights, lessons.held_out),
-        **least_squares(
-            lessons.training, lessons.held_out, modulation=block.modulation, memory=memory
-        ),
+        **baselines(lessons, modulation=block.modulation, memory=memory),
     }
     return Learnt(block.hyper, arrays, {**settings, "epochs": int(found["epochs"])}, scores)
 
