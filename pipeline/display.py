@@ -208,6 +208,9 @@ def result_lines(summary: Summary) -> Iterator[str]:
         ]
         if shown:
             yield f"{name}: {', '.join(shown)}"
+    for name, block in summary["blocks"].items():
+        if "use" in block:
+            yield f"{name}: {block['use']} serves, replaced {block['replaced']} times"
     for name, model in summary["models"].items():
         weights = f"weights {model['name']}@{model['version']}" if model["name"] else "no weights"
         yield (

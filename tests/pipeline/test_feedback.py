@@ -15,8 +15,9 @@ from pipeline.errors import FlowError, RunError, WeightsError
 from pipeline.flow import Flow
 from pipeline.frame import Frame, Kind
 from pipeline.roots import Limits
-from pipeline.segment import BlockError, WeightsInput
+from pipeline.segment import BlockError
 from pipeline.weights import Weights
+from pipeline.weights_input import WeightsInput
 
 pytestmark = pytest.mark.usefixtures("register")
 register = moving_blocks.register
