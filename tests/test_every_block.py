@@ -41,6 +41,7 @@ from pipeline.block import (
 )
 from pipeline.frame import DTYPES, FrameInfo, StreamInfo
 from pipeline.signature import FieldType, bind, check_array
+from pipeline.weights import Weights
 
 Values = Mapping[str, Any]
 
@@ -62,6 +63,7 @@ class Case:
     inputs    what it reads: field -> (dims, array). The tests cut it along `word`, or else along
               one of CLOCKS
     cuts      sources: parameters that cut the same stream in other ways
+    weights   what a learned block decides with, made when it is needed
     resumes   whether `restore` goes on where `state` was taken
     package   what it needs beside this repository: where it is not installed, tests skip
     """
@@ -71,6 +73,7 @@ class Case:
     values: Values | Callable[[Path], Values] = field(default_factory=dict)
     inputs: Mapping[str, tuple[str, np.ndarray]] = field(default_factory=dict)
     cuts: Sequence[Values] = ()
+    weights: Callable[[], Weights] | None = None
     resumes: bool = True
     package: str = ""
 
@@ -348,6 +351,12 @@ def accepted_words() -> Mapping[str, tuple[str, np.ndarray]]:
     }
 
 
+def dense(modulation: str, memory: int = 4) -> Weights:
+    """Of a network that knows nothing."""
+    nodes = pytest.importorskip("blocks.nodes.dense", reason="needs blocks/nodes/dense")
+    return nodes.Dense.fresh(modulation, memory, rng=np.random.default_rng(30)).weights("net")
+
+
 def words(array: np.ndarray) -> np.ndarray:
     return array.reshape(60, 40, *array.shape[1:])
 
@@ -517,6 +526,35 @@ CASES = [
         "detector.sum_product", "words",
         {"taps": TAPS, "noise_var": 0.25},
         {"samples": ("word time", words(REAL))},
+    ),
+    Case(
+        "detector.viterbinet", "stream", weights=lambda: dense("bpsk"),
+        inputs={"samples": ("time", REAL)},
+    ),
+    Case(
+        "detector.viterbinet", "words", weights=lambda: dense("bpsk"),
+        inputs={"samples": ("word time", words(REAL))},
+    ),
+    Case(
+        "detector.learned_factor_graph", "complex stream", {"modulation": "qpsk", "memory": 2},
+        {"samples": ("time", COMPLEX)}, weights=lambda: dense("qpsk", memory=2),
+    ),
+    Case(
+        "detector.learned_factor_graph", "words", weights=lambda: dense("bpsk"),
+        inputs={"samples": ("word time", words(REAL))},
+    ),
+    Case("detector.least_squares", "stream", {"taps": TAPS}, {"samples": ("time", REAL)}),
+    Case(
+        "detector.least_squares", "words", {"taps": TAPS, "algorithm": "sum_product"},
+        {"samples": ("word time", words(REAL))},
+    ),
+    Case(
+        "detector.state_gaussian", "complex stream",
+        {"taps": (1.0, 0.4), "memory": 2, "modulation": "qpsk", "algorithm": "max_log"},
+        {"samples": ("time", COMPLEX)},
+    ),
+    Case(
+        "detector.state_gaussian", "words", {"taps": TAPS}, {"samples": ("word time", words(REAL))}
     ),
     Case(
         "sink.error_rate", "stream",
@@ -779,6 +817,7 @@ class Run:
         self.block = make(
             load(case.block), {**given, **values}, Context("under_test", stream, seed=7)
         )
+        self.weights = case.weights
         self.signature = self.block.signature()
         self.given = {
             name: FieldType.of(array.dtype.name, dims)
@@ -799,6 +838,8 @@ class Run:
         self.seq = self.unanswered = 0
         self.samples: dict[str, int] = {}
         self.block.start()
+        if self.weights is not None:
+            self.block.take(self.weights())
         if isinstance(self.block, Sink):
             self.block.open(self.block.context.stream, StreamInfo())
         return self
