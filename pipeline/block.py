@@ -199,6 +199,12 @@ class Learned(Block, ABC):
     They come from a trainer over an edge, or by `kalvit swap`; either way to `take`.
     """
 
+    #: "module:function" that `kalvit train` calls, as pipeline/train.py says; ":function" for one
+    #: beside the block. No receiver imports it. "": nothing trains such blocks.
+    trained_by: ClassVar[str] = ""
+    #: The truth that it learns from: fields on its input that `process` may not read.
+    learns_from: ClassVar[tuple[str, ...]] = ()
+
     model: str = param(
         default="", doc="weights to start with, NAME or NAME@VERSION of `kalvit models list`"
     )
