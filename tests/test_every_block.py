@@ -334,6 +334,12 @@ def ais_messages() -> Mapping[str, tuple[str, np.ndarray]]:
     }
 
 
+def dense(modulation: str, memory: int = 4) -> Weights:
+    """Of a network that knows nothing."""
+    nodes = pytest.importorskip("blocks.nodes.dense", reason="needs blocks/nodes/dense")
+    return nodes.Dense.fresh(modulation, memory, rng=np.random.default_rng(30)).weights("net")
+
+
 def accepted_words() -> Mapping[str, tuple[str, np.ndarray]]:
     """Words of BPSK over two taps that a code accepted, some of them with other labels."""
     rng = np.random.default_rng(30)
@@ -349,12 +355,6 @@ def accepted_words() -> Mapping[str, tuple[str, np.ndarray]]:
         "difference": ("word", np.where(accepted, 0.01, np.nan).astype(np.float32)),
         "pilot": ("word", np.arange(60) % 10 == 0),
     }
-
-
-def dense(modulation: str, memory: int = 4) -> Weights:
-    """Of a network that knows nothing."""
-    nodes = pytest.importorskip("blocks.nodes.dense", reason="needs blocks/nodes/dense")
-    return nodes.Dense.fresh(modulation, memory, rng=np.random.default_rng(30)).weights("net")
 
 
 def words(array: np.ndarray) -> np.ndarray:
@@ -428,6 +428,11 @@ CASES = [
         {"frames": 5, "length": 40, "words": 12},
         cuts=[{"frames": 60, "words": 1}, {"frames": 9, "words": 7}],
     ),
+    Case(
+        "source.random_bits", "pilots",
+        {"frames": 5, "length": 40, "words": 12, "pilot_every": 5},
+        cuts=[{"frames": 60, "words": 1}, {"frames": 9, "words": 7}],
+    ),
     Case("encoder.convolutional", "stream", inputs={"bits": ("data", BITS)}),
     Case(
         "encoder.convolutional", "words",
@@ -443,6 +448,11 @@ CASES = [
     Case("encoder.modulator", "words", inputs={"coded": ("word code", words(BITS))}),
     Case("channel.awgn", "stream", inputs={"sent": ("time", BPSK)}),
     Case("channel.awgn", "words", inputs={"sent": ("word time", words(QPSK))}),
+    Case(
+        "channel.isi", "uncertain stream",
+        {"tap_error": 0.1, "coherence": 50},
+        {"sent": ("time", BPSK)},
+    ),
     Case("channel.isi", "stream", inputs={"sent": ("time", BPSK)}),
     Case(
         "channel.isi", "complex stream",
@@ -495,6 +505,11 @@ CASES = [
             "hard": ("word code", words(BITS)),
             "erased": ("word byte", np.resize([True, False, False, False], (60, 5))),
         },
+    ),
+    Case(
+        "decoder.reed_solomon", "pilots",
+        {"n": 5, "k": 2, "pilot_every": 7},
+        {"hard": ("word code", words(BITS))},
     ),
     *(
         Case(
@@ -564,6 +579,14 @@ CASES = [
     Case(
         "sink.error_rate", "words",
         inputs={"sent": ("word time", words(BPSK)), "symbols": ("word time", words(WRONG))},
+    ),
+    Case(
+        "sink.error_rate", "words and pilots",
+        inputs={
+            "sent": ("word time", words(BPSK)),
+            "symbols": ("word time", words(WRONG)),
+            "pilot": ("word", np.arange(60) % 5 == 0),
+        },
     ),
     Case(
         "sink.recording",
