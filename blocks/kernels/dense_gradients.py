@@ -79,10 +79,10 @@ def _forward(layers: Layers, kinds: Sequence[int], inputs: Array) -> tuple[list[
     return levels[:-1], y - np.log(np.exp(y).sum(axis=1, keepdims=True))
 
 
-def _slope(kind: int, y: Array) -> Any:
+def _slope(kind: int, y: Array) -> Array:
     """Derivative of an activation where its value is y."""
     if kind == RELU:
         return (y > 0.0).astype(y.dtype)
     if kind == SIGMOID:
         return y * (1.0 - y)
-    return 1.0 - y * y if kind == TANH else 1.0
+    return 1.0 - y * y if kind == TANH else np.ones_like(y)
