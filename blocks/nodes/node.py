@@ -19,6 +19,7 @@ KINDS = {
     "taps": "blocks.nodes.taps:Taps",
     "class_gaussians": "blocks.nodes.class_gaussians:ClassGaussians",
     "dense": "blocks.nodes.dense:Dense",
+    "wiener": "blocks.nodes.wiener:Wiener",
 }
 
 
