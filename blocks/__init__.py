@@ -46,6 +46,7 @@ CATALOGUE: dict[str, str] = {
     "tracker.aircraft": "blocks.tracker.aircraft:Aircraft",
     "tracker.particle": "blocks.tracker.particle:Particle",
     "tracker.smoother": "blocks.tracker.smoother:Smoother",
+    "trainer.refit": "blocks.trainer.refit:Refit",
     "sink.error_rate": "blocks.sink.error_rate:ErrorRate",
     "sink.tracking_error": "blocks.sink.tracking_error:TrackingError",
     "sink.message_errors": "blocks.sink.message_errors:MessageErrors",

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -199,6 +199,12 @@ class Learned(Block, ABC):
     They come from a trainer over an edge, or by `kalvit swap`; either way to `take`.
     """
 
+    #: "module:function" that `kalvit train` calls, as pipeline/train.py says; ":function" for one
+    #: beside the block. No receiver imports it. "": nothing trains such blocks.
+    trained_by: ClassVar[str] = ""
+    #: The truth that it learns from: fields on its input that `process` may not read.
+    learns_from: ClassVar[tuple[str, ...]] = ()
+
     model: str = param(
         default="", doc="weights to start with, NAME or NAME@VERSION of `kalvit models list`"
     )
@@ -266,6 +272,10 @@ class Trainer(Sink):
 
     Weights travel over the feedback edges of the flow to the blocks that take them.
     """
+
+    def notes(self) -> Sequence[Mapping[str, Any]]:
+        """What it decided and why since it was last asked: JSON, for trainer.jsonl of the run."""
+        return ()
 
 
 def make(cls: type[Block], values: Mapping[str, Any], context: Context) -> Block:

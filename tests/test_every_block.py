@@ -28,7 +28,17 @@ from blocks.decoder.mode_s import Modes
 from blocks.formats import ais
 from blocks.kernels import gmsk, hdlc, mode_s_encoding
 from blocks.tracker.aircraft import Aircraft
-from pipeline.block import Block, Context, Reframe, Silence, Sink, Source, make, writes_of
+from pipeline.block import (
+    Block,
+    Context,
+    Reframe,
+    Silence,
+    Sink,
+    Source,
+    Trainer,
+    make,
+    writes_of,
+)
 from pipeline.frame import DTYPES, FrameInfo, StreamInfo
 from pipeline.signature import FieldType, bind, check_array
 from pipeline.weights import Weights
@@ -330,6 +340,23 @@ def dense(modulation: str, memory: int = 4) -> Weights:
     return nodes.Dense.fresh(modulation, memory, rng=np.random.default_rng(30)).weights("net")
 
 
+def accepted_words() -> Mapping[str, tuple[str, np.ndarray]]:
+    """Words of BPSK over two taps that a code accepted, some of them with other labels."""
+    rng = np.random.default_rng(30)
+    bits = rng.integers(0, 2, (60, 40), np.uint8)
+    sent = np.concatenate([np.full((60, 1), -1.0), 2.0 * bits - 1.0], axis=1)
+    samples = sent[:, 1:] + 0.5 * sent[:, :-1] + 0.3 * rng.standard_normal(bits.shape)
+    bits[::4] = bits[3]
+    accepted = rng.random(60) < 0.9
+    return {
+        "samples": ("word time", samples.astype(np.float32)),
+        "accepted": ("word", accepted),
+        "reencoded": ("word code", bits),
+        "difference": ("word", np.where(accepted, 0.01, np.nan).astype(np.float32)),
+        "pilot": ("word", np.arange(60) % 10 == 0),
+    }
+
+
 def words(array: np.ndarray) -> np.ndarray:
     return array.reshape(60, 40, *array.shape[1:])
 
@@ -401,6 +428,11 @@ CASES = [
         {"frames": 5, "length": 40, "words": 12},
         cuts=[{"frames": 60, "words": 1}, {"frames": 9, "words": 7}],
     ),
+    Case(
+        "source.random_bits", "pilots",
+        {"frames": 5, "length": 40, "words": 12, "pilot_every": 5},
+        cuts=[{"frames": 60, "words": 1}, {"frames": 9, "words": 7}],
+    ),
     Case("encoder.convolutional", "stream", inputs={"bits": ("data", BITS)}),
     Case(
         "encoder.convolutional", "words",
@@ -416,6 +448,11 @@ CASES = [
     Case("encoder.modulator", "words", inputs={"coded": ("word code", words(BITS))}),
     Case("channel.awgn", "stream", inputs={"sent": ("time", BPSK)}),
     Case("channel.awgn", "words", inputs={"sent": ("word time", words(QPSK))}),
+    Case(
+        "channel.isi", "uncertain stream",
+        {"tap_error": 0.1, "coherence": 50},
+        {"sent": ("time", BPSK)},
+    ),
     Case("channel.isi", "stream", inputs={"sent": ("time", BPSK)}),
     Case(
         "channel.isi", "complex stream",
@@ -468,6 +505,11 @@ CASES = [
             "hard": ("word code", words(BITS)),
             "erased": ("word byte", np.resize([True, False, False, False], (60, 5))),
         },
+    ),
+    Case(
+        "decoder.reed_solomon", "pilots",
+        {"n": 5, "k": 2, "pilot_every": 7},
+        {"hard": ("word code", words(BITS))},
     ),
     *(
         Case(
@@ -537,6 +579,14 @@ CASES = [
     Case(
         "sink.error_rate", "words",
         inputs={"sent": ("word time", words(BPSK)), "symbols": ("word time", words(WRONG))},
+    ),
+    Case(
+        "sink.error_rate", "words and pilots",
+        inputs={
+            "sent": ("word time", words(BPSK)),
+            "symbols": ("word time", words(WRONG)),
+            "pilot": ("word", np.arange(60) % 5 == 0),
+        },
     ),
     Case(
         "sink.recording",
@@ -722,6 +772,12 @@ CASES = [
     ),
     Case("sink.null"),
     Case("sink.packets", inputs=read_packets()),
+    Case("trainer.refit", "taps", {"memory": 2, "patience": 3}, accepted_words()),
+    Case(
+        "trainer.refit", "class gaussians",
+        {"kind": "class_gaussians", "memory": 2, "words": 3},
+        accepted_words(),
+    ),
 ]  # fmt: skip
 
 # Cuts of the inputs: lengths of the frames, of which the last is repeated up to the end.
@@ -856,7 +912,9 @@ class Run:
     def exactly(self) -> list[Any]:
         """What came out, frame by frame; of a sink, what it reports and leaves in its folder."""
         if isinstance(self.block, Sink):
-            report = json.dumps(self.block.report(None)).replace(str(self.folder), "")
+            found = dict(self.block.report(None))
+            found.pop("update_s", None)  # what a trainer took depends on the machine
+            report = json.dumps(found).replace(str(self.folder), "")
             return [report, {path.name: path.read_bytes() for path in self.folder.iterdir()}]
         return [(a.dtype, a.shape, a.tobytes()) for result in self.results for a in result]
 
@@ -1026,6 +1084,8 @@ def test_a_fresh_instance_goes_on_from_a_state(case, tmp_path):
 
 
 def test_two_interleaved_streams_give_what_each_gives_alone(case, tmp_path):
+    if issubclass(load(case.block), Trainer):
+        pytest.skip("one model learns from all streams, in the order in which they come")
     a, b = cut(case, RAGGED), cut(case, (50, 1, 300), backwards=True)
     alone = {"a": Run(case, tmp_path, "a"), "b": Run(case, tmp_path, "b")}
     mixed = {"a": Run(case, tmp_path, "a"), "b": Run(case, tmp_path, "b")}

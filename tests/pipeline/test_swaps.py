@@ -29,7 +29,7 @@ from pipeline.models import Models
 from pipeline.roots import Limits
 from pipeline.segment import BlockError
 from pipeline.supervisor import Supervisor
-from pipeline.swaps import SwapLog, read_swaps
+from pipeline.swaps import Replay, SwapLog, read_swaps
 from pipeline.weights import Weights
 from pipeline.worker import Worker
 
@@ -284,7 +284,7 @@ class Asking:
 
 def test_a_run_that_repeats_another_takes_no_swaps(place):
     link = Asking(gain(3.0))
-    replay = {"learned": {("main", 5): gain(7.0, version=9)}}
+    replay = Replay({"learned": {("main", 5): gain(7.0, version=9)}})
     plan = flow("gain@1", frames=60, rate=600.0).check()
     log = Worker(plan, link=link, replay=replay).run()["results"]["end"]["log"]
     (answer,) = link.answers
@@ -315,7 +315,7 @@ def test_a_log_comes_back_as_it_was_written(tmp_path):
     first.refused("a", "no good")
     first.swapped("a", "other", 7, gain(1.0, 6))
     first.swapped("a", "main", 9, gain(2.0, 7, arrays={"gain": np.arange(50_000.0)}))
-    found = read_swaps(tmp_path)
+    found = read_swaps(tmp_path).weights
     assert {(block, *place): weights.version for block, swaps in found.items()
             for place, weights in swaps.items()} == {
         ("a", "main", 1): 5, ("b", "main", 1): 5, ("a", "other", 7): 6, ("a", "main", 9): 7,
@@ -344,7 +344,7 @@ def test_weights_of_a_log_that_were_changed_are_told(tmp_path):
     for at in range(len(good)):
         file.write_bytes(good[:at] + bytes([good[at] ^ 0x10]) + good[at + 1 :])
         try:
-            found = read_swaps(tmp_path)["a"]["main", 1]
+            found = read_swaps(tmp_path).weights["a"]["main", 1]
         except RunError:
             told += 1
         else:  # a byte that only fills up
