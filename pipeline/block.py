@@ -85,7 +85,10 @@ class Block:
 
     def __init_subclass__(cls, *, name: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        inherited, own = cls._declared, inspect.get_annotations(cls)
+        own = inspect.get_annotations(cls)
+        inherited: dict[str, Declared] = {}
+        for base in reversed(cls.__mro__[1:]):  # of several bases, all
+            inherited |= vars(base).get("_declared", {})
         cls._declared = dict(inherited)
         for key, value in list(vars(cls).items()):
             if isinstance(value, Declared):

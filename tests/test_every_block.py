@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import soapy_stand_in
 import zmq_sides
+from random_layers import random_layers
 from rtl_tcp_server import Server, sending
 
 from blocks import CATALOGUE
@@ -360,6 +361,15 @@ def accepted_words() -> Mapping[str, tuple[str, np.ndarray]]:
     }
 
 
+SMALL = {"units": 3, "window": 5}
+QPSK_GRU = {"modulation": "qpsk", "cell": "gru", "layers": 1}
+
+
+def layers(name: str, values: Values) -> Weights:
+    """Of recurrent layers that learned nothing."""
+    return random_layers(load(name)(**values))
+
+
 def words(array: np.ndarray) -> np.ndarray:
     return array.reshape(60, 40, *array.shape[1:])
 
@@ -573,6 +583,14 @@ CASES = [
     ),
     Case(
         "detector.state_gaussian", "words", {"taps": TAPS}, {"samples": ("word time", words(REAL))}
+    ),
+    *(
+        Case(name, about, SMALL | values, inputs, weights=partial(layers, name, SMALL | values))
+        for name in ("detector.sbrnn", "detector.lstm")
+        for about, values, inputs in (
+            ("stream", {}, {"samples": ("time", REAL[:800])}),
+            ("complex words", QPSK_GRU, {"samples": ("word time", words(COMPLEX))}),
+        )
     ),
     Case(
         "sink.error_rate", "stream",
