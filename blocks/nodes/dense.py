@@ -231,7 +231,7 @@ class Dense(Trainable):
     def _inputs(self, samples: Array, dtype: Any) -> Array:
         wide = np.result_type(dtype, np.complex64) if self.is_complex else dtype
         flat = np.require(samples, wide, ["C", "W"])
-        inputs: Array = flat.view(dtype).reshape(len(samples), -1)
+        inputs: Array = flat.view(dtype).reshape(len(samples), self.sizes[0])
         return inputs
 
 
