@@ -48,6 +48,8 @@ CATALOGUE: dict[str, str] = {
     "tracker.aircraft": "blocks.tracker.aircraft:Aircraft",
     "tracker.particle": "blocks.tracker.particle:Particle",
     "tracker.smoother": "blocks.tracker.smoother:Smoother",
+    "trainer.decision_feedback": "blocks.trainer.continued:Continued",
+    "trainer.pilots": "blocks.trainer.pilots:Pilots",
     "trainer.refit": "blocks.trainer.refit:Refit",
     "sink.error_rate": "blocks.sink.error_rate:ErrorRate",
     "sink.tracking_error": "blocks.sink.tracking_error:TrackingError",

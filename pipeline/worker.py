@@ -376,8 +376,7 @@ class Worker:
                 name = takeovers.planned.name
                 blocks[name] |= {"use": takeovers.use.use, "replaced": takeovers.count}
             if segment.feedback is not None:
-                takes = segment.serving.cls.takes_weights()
-                current = segment.feedback.current if takes else None
+                current = segment.current
                 models[segment.feedback.block] = {
                     "name": current.name if current else "",
                     "version": current.version if current else 0,

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Complex64, Float32, UInt8
@@ -112,6 +112,9 @@ class DecisionFeedback(Trainer, ABC):
         default=10.0, at_least=0.0, unit="s", doc="time that an update may take; 0: any"
     )
 
+    #: What its strategy can train.
+    trains: ClassVar[type[Any]]
+
     @abstractmethod
     def _strategy(self) -> Strategy:
         """A fresh one, which remembers nothing."""
@@ -128,6 +131,11 @@ class DecisionFeedback(Trainer, ABC):
             first = self._first()
         except WeightsError as error:
             raise ParameterError(str(error)) from None
+        if not isinstance(first.node, self.trains):
+            raise ParameterError(
+                f"model = {self.model!r} is of kind {first.node.kind!r}, which {self.name} cannot "
+                "train; closed forms are fitted by trainer.refit, networks trained by the others"
+            )
         if self.known_symbol >= first.node.order:
             raise ParameterError(
                 f"known_symbol = {self.known_symbol}, but {first.node.modulation} has the symbols "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -14,7 +14,6 @@ from blocks.trainer.feedback import DecisionFeedback
 from blocks.training.refit import Refit as Refitting
 from blocks.training.strategy import Strategy
 from pipeline.block import param
-from pipeline.errors import ParameterError
 
 
 class Refit(DecisionFeedback, name="trainer.refit"):
@@ -22,6 +21,8 @@ class Refit(DecisionFeedback, name="trainer.refit"):
 
     The honest baseline of receivers that learn: same labels, same gate, no network.
     """
+
+    trains: ClassVar[type[Any]] = Fitted
 
     kind: Literal["taps", "class_gaussians"] = param(
         default="taps", doc="what is fitted where no model is given"
@@ -36,15 +37,6 @@ class Refit(DecisionFeedback, name="trainer.refit"):
     words: int = param(
         default=1, at_least=1, at_most=10_000, unit="words", doc="the newest ones, which are fitted"
     )
-
-    def check(self) -> None:
-        super().check()
-        node = self._first().node
-        if not isinstance(node, Fitted):
-            raise ParameterError(
-                f"model = {self.model!r} is of kind {node.kind!r}, which has no closed form; "
-                "train it by trainer.decision_feedback"
-            )
 
     def _fresh(self) -> Node:
         order = ALPHABETS[self.modulation].size

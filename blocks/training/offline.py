@@ -56,9 +56,10 @@ def fit(
     """The node with the least loss on samples that it is not trained on, and its scores.
 
     Each epoch is a pass of Adam from moments of zero (at least 100 steps), with a rate that falls
-    to nothing along a cosine (Loshchilov and Hutter, SGDR, 2017). After the first quarter parameters
-    are averaged over epochs (Polyak and Juditsky, 1992), and the average with the least loss wins. The published schedule, 100 epochs of a
-    constant rate of 0.01, has overfitted long before its end and leaves its noise in the weights.
+    to nothing along a cosine (Loshchilov and Hutter, SGDR, 2017). After the first quarter
+    parameters are averaged over epochs (Polyak and Juditsky, 1992), and the best average wins. The
+    published schedule, 100 epochs of a constant rate of 0.01, has overfitted long before its end
+    and leaves its noise in the weights.
 
     samples    (time,)
     labels     (time,) int64 class; -1: unknown, left out

@@ -64,6 +64,7 @@ class Taught(DecisionFeedback):
     """Starts with a channel that is known, and learns as a test says."""
 
     name = "trainer.taught"
+    trains = Taps
     proposal: Callable[[Any, Any], Any]
     first = Taps("bpsk", 4, {"taps": TAPS, "noise_var": np.array(0.1)})
 
