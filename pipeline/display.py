@@ -214,7 +214,10 @@ def result_lines(summary: Summary) -> Iterator[str]:
             yield f"{name}: {block['use']} serves, replaced {block['replaced']} times"
     for name, model in summary["models"].items():
         weights = f"weights {model['name']}@{model['version']}" if model["name"] else "no weights"
-        yield f"{name}: {weights}, {model['swaps']} swaps, {model['refused']} refused"
+        yield (
+            f"{name}: {weights}, {model['swaps']:,} swaps, {model['refused']:,} refused, "
+            f"{model['rolled_back']:,} rolled back"
+        )
 
 
 def final_lines(

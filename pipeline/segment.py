@@ -23,7 +23,7 @@ from pipeline.instance import Fields, Instance
 from pipeline.metrics import Meter
 from pipeline.numbering import Numbering, clock_of
 from pipeline.plan import Planned
-from pipeline.swaps import Use
+from pipeline.swaps import Use, keep_notes
 from pipeline.takeovers import Latest, Takeovers
 from pipeline.weights import Weights
 from pipeline.weights_input import ReplayInput, WeightsInput
@@ -142,6 +142,12 @@ class Segment:
         block = self._shared.block
         found: Mapping[str, Any] = self._guard(self._shared, "", -1, lambda: block.report(folder))
         return found
+
+    def keep_notes(self, folder: Path) -> None:
+        """Write down what the trainer at the end has to say."""
+        trainer, name = self.sink, self.blocks[-1].name
+        if self._shared is not None and isinstance(trainer, Trainer):
+            self._guard(self._shared, "", -1, lambda: keep_notes(folder, name, trainer.notes()))
 
     # data
 

@@ -13,13 +13,16 @@ catalogue, and all parameters that are not its defaults:
 
 Blocks that take weights with an integer delay are not logged: they
 decide alike in every run.
+
+`trainer.jsonl` beside it has a line for each thing that a trainer decided, and why; what the lines
+hold is the trainer's own matter, beside `block`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +30,7 @@ from typing import Any
 from pipeline.errors import RunError, WeightsError
 from pipeline.weights import Weights
 
-LOG, KEPT = "swaps.jsonl", "weights"
+LOG, KEPT, TRAINER_LOG = "swaps.jsonl", "weights", "trainer.jsonl"
 
 
 @dataclass(frozen=True)
@@ -92,13 +95,7 @@ class SwapLog:
             return  # nothing has changed that a replay would need
 
     def _append(self, line: Mapping[str, Any]) -> None:
-        """Write a line at once, so that lines of several workers do not mix."""
-        data = json.dumps(line).encode() + b"\n"
-        log = os.open(self._folder / LOG, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
-        try:
-            os.write(log, data)
-        finally:
-            os.close(log)
+        _append(self._folder / LOG, [line])
 
     def _keep(self, weights: Weights) -> None:
         path = self._folder / KEPT / weights.digest
@@ -108,6 +105,25 @@ class SwapLog:
             partial.write_bytes(weights.to_bytes())
             partial.rename(path)
         self._kept.add(weights.digest)
+
+
+def keep_notes(folder: Path, block: str, notes: Sequence[Mapping[str, Any]]) -> None:
+    """Write down what a trainer said since it was last asked."""
+    try:
+        if notes:
+            _append(folder / TRAINER_LOG, [{"block": block, **note} for note in notes])
+    except OSError:
+        return  # the run does not depend on it
+
+
+def _append(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Write lines at once, so that those of several workers do not mix."""
+    data = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    log = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
+    try:
+        os.write(log, data)
+    finally:
+        os.close(log)
 
 
 def read_swaps(folder: Path) -> Replay:
@@ -144,4 +160,4 @@ def read_swaps(folder: Path) -> Replay:
     return Replay(found, uses)
 
 
-__all__ = ["Replay", "SwapLog", "Swaps", "Use", "Uses", "read_swaps"]
+__all__ = ["Replay", "SwapLog", "Swaps", "Use", "Uses", "keep_notes", "read_swaps"]

@@ -36,7 +36,7 @@ class WeightsInput:
         self.block, self.delay = block, delay
         self.stream = ""  # whose frames an integer delay counts
         self.wake: Callable[[], None] = lambda: None
-        self.counts = {"swaps": 0, "refused": 0}
+        self.counts = {"swaps": 0, "refused": 0, "rolled_back": 0}
         self.current = first
         self.refusals: list[str] = []
         self._log = log if delay == "live" else None
@@ -106,9 +106,15 @@ class WeightsInput:
                 for block in blocks:
                     block.take(self.current)
             return error
+        self._count(weights, self.current)
         self.current = weights
-        self.counts["swaps"] += 1
         return None
+
+    def _count(self, weights: Weights, before: Weights | None) -> None:
+        """Count a swap; of one model, from a version to an older one was back."""
+        self.counts["swaps"] += 1
+        if before is not None and before.name == weights.name:
+            self.counts["rolled_back"] += weights.version < before.version
 
     def before(self, frame: Frame, blocks: Mapping[str, Block]) -> Weights | None:
         """Hand over what is due; returns the weights with which this frame is decided.
@@ -160,8 +166,8 @@ class ReplayInput(WeightsInput):
         weights = self._swaps.get((frame.stream, frame.seq))
         if weights is not None:
             blocks[frame.stream].take(weights)
+            self._count(weights, self._serving.get(frame.stream))
             self._serving[frame.stream] = self.current = weights
-            self.counts["swaps"] += 1
         serving = self._serving.get(frame.stream)
         if self._log is not None:
             self._write(self._log, frame, serving)

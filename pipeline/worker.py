@@ -341,9 +341,16 @@ class Worker:
     def _status(self) -> None:
         """Sum the meters up, so that they stay small, and tell the supervisor."""
         snapshot = self.snapshot()
+        self._keep_notes()
         if self._link is not None:
             live = {s.blocks[-1].name: dict(s.report(None)) for s in self.segments if s.sink}
             self._link.send({"verb": "status", **snapshot, "results": live})
+
+    def _keep_notes(self) -> None:
+        """Write down what trainers decided, while the run goes on."""
+        if self._folder is not None:
+            for segment in self.segments:
+                segment.keep_notes(self._folder)
 
     def _results(self) -> dict[str, Any]:
         folder = None if self._aborted else self._folder
@@ -357,6 +364,8 @@ class Worker:
         if segment not in self._finished:
             self._finished.add(segment)
             segment.finish()
+            if self._folder is not None:
+                segment.keep_notes(self._folder)
         return dict(segment.report(folder))
 
     def last_words(self) -> dict[str, Any]:
@@ -390,7 +399,6 @@ class Worker:
                     "name": current.name if current else "",
                     "version": current.version if current else 0,
                     **segment.feedback.counts,
-                    "rolled_back": 0,
                 }
         left = [source.frames_left for source in self.sources]
         return {
