@@ -32,8 +32,9 @@ from pipeline.frame import Array, Frame, Kind
 from pipeline.models import NAME
 from pipeline.plan import Plan
 from pipeline.roots import Limits, SourceRoot, now_ns
-from pipeline.segment import BlockError, Segment, WeightsInput
+from pipeline.segment import BlockError, Segment
 from pipeline.weights import Weights
+from pipeline.weights_input import WeightsInput
 
 SYMBOLS = 5000  # to learn from, where no other number is given
 POINTS = 1000  # settings that frames may be drawn with

@@ -52,6 +52,7 @@ class LearnedDetector(SequenceDetector, Learned, ABC):
         "`before`), or any symbols; silence cannot be learned",
     )
 
+    learns_from = ("sent",)
     largest: ClassVar[float] = LARGEST
     #: Kinds of function nodes that it takes.
     kinds: ClassVar[tuple[str, ...]]
@@ -181,6 +182,8 @@ class SoftLearnedDetector(LearnedDetector, ABC):
 
 class FittedDetector(SoftLearnedDetector, ABC):
     """One whose node a closed form fits; it may start from taps that are known."""
+
+    trained_by = "blocks.trainer.offline:fit_closed_form"
 
     taps: tuple[float, ...] = param(
         default=(), unit="V",

@@ -49,7 +49,7 @@ def fit(
     epochs: int = 20,
     rate: float = 5e-3,
     batch: int = 50,
-    held_out: float = 0.1,
+    held_out: float | tuple[Array, Array] = 0.1,
     patience: int = 3,
     progress: Callable[[int, int, float], None] = lambda epoch, epochs, loss: None,
 ) -> tuple[Learner, dict[str, float]]:
@@ -65,7 +65,7 @@ def fit(
     rng        of held-out samples and batches; nothing else is left to chance
     rate       of Adam, at first
     batch      samples of a step
-    held_out   share of labelled samples that choose the epoch
+    held_out   share of labelled samples that choose the epoch; or others, and their labels
     patience   epochs without a better average, after which it stops
     progress   called after each epoch with its number, their count, the loss on held-out samples
 
@@ -74,10 +74,13 @@ def fit(
     finite loss.
     """
     known = rng.permutation(np.flatnonzero(labels >= 0))
-    apart = math.ceil(held_out * len(known))
-    if not 0 < apart < len(known):
+    apart = 0 if isinstance(held_out, tuple) else math.ceil(held_out * len(known))
+    others = (
+        held_out if isinstance(held_out, tuple) else (samples[known[:apart]], labels[known[:apart]])
+    )
+    if not apart < len(known) or not (others[1] >= 0).any():
         raise ValueError(f"{len(known)} labelled samples, {apart} of them held out; give more")
-    own, others = np.sort(known[apart:]), np.sort(known[:apart])
+    own = np.sort(known[apart:])
     node = node.prepared(samples[own], labels[own])
     best, least, found = node, math.inf, 0
     first, total = epochs // _AT_FULL_RATE, np.zeros(len(node.parameters))
@@ -90,7 +93,7 @@ def fit(
         if epoch > first:
             total += node.parameters
             candidate = node.moved(total / (epoch - first))
-        loss = float(np.mean(candidate.losses(samples[others], labels[others])))
+        loss = float(np.mean(candidate.losses(*others)))
         progress(epoch, epochs, loss)
         if epoch > first and loss < least:
             best, least, found = candidate, loss, epoch
