@@ -30,6 +30,8 @@ CATALOGUE: dict[str, str] = {
     "detector.least_squares": "blocks.detector.least_squares:LeastSquares",
     "detector.state_gaussian": "blocks.detector.state_gaussian:StateGaussian",
     "detector.full_knowledge": "blocks.detector.full_knowledge:FullKnowledge",
+    "detector.sbrnn": "blocks.detector.sbrnn:Sbrnn",
+    "detector.lstm": "blocks.detector.lstm:Lstm",
     "detector.modes": "blocks.detector.mode_s:ModeS",
     "detector.afsk": "blocks.detector.afsk:Afsk",
     "detector.g3ruh": "blocks.detector.g3ruh:G3ruh",

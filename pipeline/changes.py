@@ -53,7 +53,9 @@ class Changes:
             weights = Weights.from_bytes(base64.b64decode(message["weights"]))
             segment.swap(weights)
         except (WeightsError, ValueError) as error:
-            self._answer(client, refused=str(error))
+            current = None if segment is None else segment.current
+            serves = f"{current.name}@{current.version}" if current else ""
+            self._answer(client, refused=str(error), serves=serves)
         else:
             self._answer(client, name=weights.name, version=weights.version)
 

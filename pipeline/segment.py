@@ -389,6 +389,13 @@ class Segment:
         """The block at the start, as it serves now."""
         return self.blocks[0] if self.takeovers is None else self.takeovers.planned
 
+    @property
+    def current(self) -> Weights | None:
+        """The weights that serve, where the block that serves takes any."""
+        if self._feedback is None or not self.serving.cls.takes_weights():
+            return None
+        return self._feedback.current
+
     def cut(self, place: int) -> Segment:
         """Leave the blocks from `place` on to a segment of their own, which follows this one."""
         rest = Segment(self.blocks[place:], self._seed, shared=self._shared)

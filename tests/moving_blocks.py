@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -151,6 +152,61 @@ class Raises(Block, name="frontend.raises"):
         return []
 
 
+class Two(Block, name="detector.two"):
+    """Reads what nobody writes."""
+
+    def process(self, x: Numbers, w: Numbers) -> Summed:
+        return Summed(x + w)
+
+
+class Peeks(Block, name="detector.peeks"):
+    """Reads truth."""
+
+    def process(self, place: Int64[Array, "time"]) -> Summed:
+        return Summed(place * 1.0)
+
+
+class Other(NamedTuple):
+    other: Annotated[Numbers, Field("not what is asked for")]
+
+
+class Mute(Block, name="detector.mute"):
+    """Writes another field."""
+
+    def process(self, x: Numbers) -> Other:
+        return Other(x.copy())
+
+
+class Whole(NamedTuple):
+    y: Annotated[Int64[Array, "time"], Field("whole numbers")]
+
+
+class Rounds(Block, name="detector.whole"):
+    """Writes another dtype."""
+
+    def process(self, x: Numbers) -> Whole:
+        return Whole(x.astype(np.int64))
+
+
+class Early(Block, name="detector.early"):
+    """Fails on every frame."""
+
+    def process(self, x: Numbers) -> Summed:
+        raise KeyError("not yet")
+
+
+class Extra(Block, name="detector.extra"):
+    """Reads a field that others do without, and writes one more."""
+
+    def process(self, x: Numbers, summed: Numbers) -> Both:
+        return Both(x + summed, x - summed)
+
+
+class Both(NamedTuple):
+    y: Annotated[Numbers, Field("x plus the sums")]
+    more: Annotated[Numbers, Field("x minus the sums")]
+
+
 class Journal(Sink, name="sink.journal"):
     """Writes down every frame: stream, seq, sample, marks, and a digest of what it reads."""
 
@@ -180,6 +236,8 @@ class Journal(Sink, name="sink.journal"):
         self.finished += 1
 
     def report(self, folder):
+        if not self.finished:  # a status must not cost the more the longer a run lasts
+            return {"frames": len(self.log)}
         whole = sorted(self.log, key=lambda entry: entry[:2])
         return {"log": whole, "opened": sorted(self.opened), "finished": self.finished}
 
@@ -212,12 +270,15 @@ class Counting(Trainer, name="trainer.counting"):
     wrong_name: tuple[int, ...] = param(default=(), doc="seqs after which the name is another")
     wrong_shape: tuple[int, ...] = param(default=(), doc="seqs after which the shape is another")
     wrong_result: int = param(default=0, doc="seq after which it returns no weights")
+    hangs: int = param(default=0, doc="seq after which it never returns")
 
     def start(self):
         self.seqs = []
 
     def process(self, x: Numbers, info: FrameInfo) -> Weights | None:
         self.seqs.append(info.seq)
+        while info.seq == self.hangs:
+            time.sleep(1.0)
         if info.seq == self.wrong_result:
             return 5
         if info.seq % self.every:

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import soapy_stand_in
 import zmq_sides
+from random_layers import random_layers
 from rtl_tcp_server import Server, sending
 
 from blocks import CATALOGUE
@@ -27,6 +28,7 @@ from blocks.decoder.ax25 import Ax25
 from blocks.decoder.mode_s import Modes
 from blocks.formats import ais
 from blocks.kernels import gmsk, hdlc, mode_s_encoding
+from blocks.nodes.dense import Dense
 from blocks.tracker.aircraft import Aircraft
 from pipeline.block import (
     Block,
@@ -335,9 +337,11 @@ def ais_messages() -> Mapping[str, tuple[str, np.ndarray]]:
 
 
 def dense(modulation: str, memory: int = 4) -> Weights:
-    """Of a network that knows nothing."""
-    nodes = pytest.importorskip("blocks.nodes.dense", reason="needs blocks/nodes/dense")
-    return nodes.Dense.fresh(modulation, memory, rng=np.random.default_rng(30)).weights("net")
+    """Of a network that knows nothing, for real samples with a table that not all are in."""
+    fresh = Dense.fresh(modulation, memory, rng=np.random.default_rng(30), hidden=(9,),
+                        activations=("tanh",))  # fmt: skip
+    span = None if modulation == "qpsk" else [-2.0, 2.0]
+    return Dense.of({**fresh.hyper, "span": span}, fresh.arrays).weights("net")
 
 
 def accepted_words() -> Mapping[str, tuple[str, np.ndarray]]:
@@ -355,6 +359,15 @@ def accepted_words() -> Mapping[str, tuple[str, np.ndarray]]:
         "difference": ("word", np.where(accepted, 0.01, np.nan).astype(np.float32)),
         "pilot": ("word", np.arange(60) % 10 == 0),
     }
+
+
+SMALL = {"units": 3, "window": 5}
+QPSK_GRU = {"modulation": "qpsk", "cell": "gru", "layers": 1}
+
+
+def layers(name: str, values: Values) -> Weights:
+    """Of recurrent layers that learned nothing."""
+    return random_layers(load(name)(**values))
 
 
 def words(array: np.ndarray) -> np.ndarray:
@@ -570,6 +583,14 @@ CASES = [
     ),
     Case(
         "detector.state_gaussian", "words", {"taps": TAPS}, {"samples": ("word time", words(REAL))}
+    ),
+    *(
+        Case(name, about, SMALL | values, inputs, weights=partial(layers, name, SMALL | values))
+        for name in ("detector.sbrnn", "detector.lstm")
+        for about, values, inputs in (
+            ("stream", {}, {"samples": ("time", REAL[:800])}),
+            ("complex words", QPSK_GRU, {"samples": ("word time", words(COMPLEX))}),
+        )
     ),
     Case(
         "sink.error_rate", "stream",

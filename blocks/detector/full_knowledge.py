@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ from blocks.kernels import viterbi
 from blocks.kernels.recursion import Recursion
 from blocks.kernels.trellis import Metrics
 from blocks.nodes.taps import Taps
-from pipeline.block import param
+from pipeline.block import FieldType, param
 from pipeline.errors import FieldError
 from pipeline.frame import Array, FrameInfo
 
@@ -20,12 +21,12 @@ from pipeline.frame import Array, FrameInfo
 class FullKnowledge(SequenceDetector, name="detector.full_knowledge"):
     """The most likely words, told the taps of each moment: how good a receiver could be at best.
 
-    The Viterbi algorithm on what channel.isi made, its saturation undone. It reads truth, so a
-    flow has to say `genie = true` of it.
+    The Viterbi algorithm on what channel.isi made before it saturated and quantised. All that it
+    reads is truth, so a flow has to say `genie = true` of it.
 
-    samples  (word, time)  float32, or complex64 for QPSK [V]
-    taps     (block, tap)  float32, of the coherence blocks from the first sample on
-    symbols  as samples    int8, or complex64 for QPSK
+    undistorted  (word, time)  float32, or complex64 for QPSK [V]
+    taps         (block, tap)  float32, of the coherence blocks from the first sample on
+    symbols      (word, time)  int8, or complex64 for QPSK
     """
 
     memory: int = param(
@@ -37,10 +38,6 @@ class FullKnowledge(SequenceDetector, name="detector.full_knowledge"):
     coherence: int = param(
         default=0, at_least=0, unit="symbols", doc="of the channel; 0: one word, as there"
     )
-    tanh: float = param(
-        default=0.0, at_least=0.0, unit="1/V", doc="scale of the channel's saturation; 0: none"
-    )
-
     largest: ClassVar[float] = 1e6
 
     @property
@@ -52,13 +49,16 @@ class FullKnowledge(SequenceDetector, name="detector.full_knowledge"):
             return ""
         return f"those of {self.modulation} are {'real' if is_complex else 'complex'}"
 
+    def narrow(self, reads: Mapping[str, FieldType]) -> Mapping[str, FieldType]:
+        return super().narrow({"samples": reads["undistorted"]})
+
     def start(self) -> None:
         super().start()
         self._channels: list[Taps] = []  # of the words of a frame
 
     def process(
         self,
-        samples: Float32[Array, "word time"] | Complex64[Array, "word time"],
+        undistorted: Float32[Array, "word time"] | Complex64[Array, "word time"],
         taps: Float32[Array, "block tap"],
         info: FrameInfo = FrameInfo(),
     ) -> Decided:
@@ -66,7 +66,7 @@ class FullKnowledge(SequenceDetector, name="detector.full_knowledge"):
             raise FieldError(
                 f"{self.name}: the channel has {taps.shape[1]} taps, but memory = {self.memory}"
             )
-        words, time = samples.shape
+        words, time = undistorted.shape
         coherence = self.coherence or time
         if coherence % time:
             raise FieldError(
@@ -76,7 +76,7 @@ class FullKnowledge(SequenceDetector, name="detector.full_knowledge"):
         numbers = (info.sample + time * np.arange(words)) // coherence - info.sample // coherence
         found = taps[np.minimum(numbers, len(taps) - 1)]  # one row, where they stay the same
         self._channels = [self._channel(row) for row in found]
-        ((symbols,),) = self._detect(samples)
+        ((symbols,),) = self._detect(undistorted)
         return Decided(symbols)
 
     def _channel(self, taps: Array) -> Taps:
@@ -90,19 +90,9 @@ class FullKnowledge(SequenceDetector, name="detector.full_knowledge"):
 
     def _values(self, recursion: Recursion, samples: Array) -> Array:
         metrics = np.empty((*samples.shape, recursion.metrics.width), np.float32)
-        straight = self._straight(samples)
-        for channel, word, out in zip(self._channels, straight, metrics, strict=True):
+        for channel, word, out in zip(self._channels, samples, metrics, strict=True):
             channel.metrics(word, out)
         return metrics.reshape(-1)
-
-    def _straight(self, samples: Array) -> Array:
-        """As if the channel had not saturated."""
-        if not self.tanh:
-            return samples
-        most = np.nextafter(np.float32(1.0), np.float32(0.0))
-        parts = np.clip(samples.view(np.float32), -most, most).astype(np.float64)
-        straight: Array = (np.arctanh(parts) / self.tanh).astype(np.float32).view(samples.dtype)
-        return straight
 
     def _fields(self, *results: Array) -> tuple[Array, ...]:
         return (self._symbols_of(*results),)

@@ -36,6 +36,7 @@ class LearnedFactorGraph(SoftLearnedDetector, name="detector.learned_factor_grap
     Raises WeightsError where it is to decide without weights.
     """
 
+    trained_by = "blocks.trainer.offline:fit_factor_graph"
     kinds: ClassVar[tuple[str, ...]] = ("dense", "wiener")
 
     def process(

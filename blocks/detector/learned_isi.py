@@ -52,6 +52,7 @@ class LearnedDetector(SequenceDetector, Learned, ABC):
         "`before`), or any symbols; silence cannot be learned",
     )
 
+    learns_from = ("sent",)
     largest: ClassVar[float] = LARGEST
     #: Kinds of function nodes that it takes.
     kinds: ClassVar[tuple[str, ...]]
@@ -139,10 +140,11 @@ class LearnedDetector(SequenceDetector, Learned, ABC):
     ) -> tuple[Array, ...]:
         """Results of words (word, time), (word, time, ...) each."""
         words, length = samples.shape
+        end, table = self._end_states(length), serving.node.table
+        if table is not None and serving.prior is None and isinstance(recursion, viterbi.Viterbi):
+            return recursion.decide_by_table(table, samples, end)
         values = self._metrics(serving, samples.reshape(-1)).reshape(-1)
-        return recursion.decide(
-            values, words, length, length, at_start=True, end=self._end_states(length)
-        )
+        return recursion.decide(values, words, length, length, at_start=True, end=end)
 
     def _given(self) -> Metrics:
         """Of a recursion that is handed the metrics of classes."""
@@ -181,6 +183,8 @@ class SoftLearnedDetector(LearnedDetector, ABC):
 
 class FittedDetector(SoftLearnedDetector, ABC):
     """One whose node a closed form fits; it may start from taps that are known."""
+
+    trained_by = "blocks.trainer.offline:fit_closed_form"
 
     taps: tuple[float, ...] = param(
         default=(), unit="V",

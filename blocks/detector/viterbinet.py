@@ -31,6 +31,7 @@ class ViterbiNet(LearnedDetector, name="detector.viterbinet"):
     Raises WeightsError where it is to decide without weights.
     """
 
+    trained_by = "blocks.trainer.offline:fit_network"
     kinds: ClassVar[tuple[str, ...]] = ("dense", "wiener")
 
     def process(

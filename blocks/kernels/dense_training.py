@@ -1,7 +1,6 @@
-"""Dense classifiers learn: gradients of the cross entropy, steps of Adam, Jacobians.
+"""Dense classifiers learn: many steps of Adam on the cross entropy, float32.
 
-Layers as in kernels/dense.py, log_softmax after the last, which is LINEAR. In float32 for speed or
-float64 for accuracy: the arrays that are handed in decide.
+Layers as in kernels/dense.py, log_softmax after the last, which is LINEAR.
 
 One product of matrices does all: forward y = x W, backward to the weights x^T d, and to the inputs
 d W^T. It keeps six rows and two vectors of columns in registers. For it,
@@ -15,7 +14,7 @@ d W^T. It keeps six rows and two vectors of columns in registers. For it,
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -205,10 +204,10 @@ def _slopes(kind: int, level: Array, row: Array) -> None:
                 row[j] = 0.0
     elif kind == SIGMOID:
         for j in range(row.size):
-            row[j] *= level[j] * (level.dtype.type(1.0) - level[j])
+            row[j] *= level[j] * (np.float32(1.0) - level[j])
     elif kind == TANH:
         for j in range(row.size):
-            row[j] *= level.dtype.type(1.0) - level[j] * level[j]
+            row[j] *= np.float32(1.0) - level[j] * level[j]
 
 
 @njit(cache=True, nogil=True)
@@ -246,7 +245,7 @@ def gradient(
     layout: Layout, parameters: Array, turned: Array, inputs: Array, labels: Array, order: Array,
     x: Array, d: Array, gradient: Array,
 ) -> float:  # fmt: skip
-    """Mean cross entropy of some samples [nat], and its gradient; NaN where a number is none.
+    """Mean cross entropy of some samples [nat], and its gradient; not finite where a number is not.
 
     parameters  (n,)              as `Layout` has them
     turned      (n_turned,)       written: weights the other way
@@ -259,7 +258,7 @@ def gradient(
     _turn(layout, parameters, turned)
     gradient[:] = 0.0
     last, n, width = layout.levels[-1], layout.sizes[-1], layout.widths[-1]
-    share = parameters.dtype.type(1.0 / order.size)
+    share = np.float32(1.0 / order.size)
     loss = 0.0
     for begin in range(0, order.size, _TILE):
         rows = min(_TILE, order.size - begin)
@@ -295,7 +294,6 @@ def adam(
     most           a gradient with a larger norm is shortened to it; infinity: none is
     slopes         (n,)            scratch; the rest as in `gradient`
     """
-    kind = parameters.dtype.type
     total = 0.0
     for step in range(batches.shape[0]):
         total += gradient(layout, parameters, turned, inputs, labels, batches[step], x, d, slopes)
@@ -307,74 +305,12 @@ def adam(
             if norm > most * most:
                 factor = most / math.sqrt(norm)
         passed = done + step + 1
-        by = kind(rate / (1.0 - BETA_1**passed))
-        correction = kind(1.0 / (1.0 - BETA_2**passed))
+        by = np.float32(rate / (1.0 - BETA_1**passed))
+        correction = np.float32(1.0 / (1.0 - BETA_2**passed))
         for at in range(0, parameters.size, LANES):
-            _adam_lanes(parameters, slopes, first, second, at, kind(factor), by, correction)
+            _adam_lanes(parameters, slopes, first, second, at, np.float32(factor), by, correction)
     mean: float = total / max(batches.shape[0], 1)
     return mean
-
-
-@njit(cache=True, nogil=True)
-def jacobian(
-    layout: Layout, parameters: Array, turned: Array, inputs: Array, order: Array, x: Array,
-    d: Array, log_probabilities: Array, derivatives: Array,
-) -> None:  # fmt: skip
-    """Log-probabilities of the classes, and their derivatives by the parameters.
-
-    order              (count,)                 0, 1, 2 ...
-    log_probabilities  (count, n_classes)       written
-    derivatives        (count, n_classes, n)    written; parameters as torch has them: weights
-                       (n_out, n_in) and then biases, layer after layer
-    The rest as in `gradient`.
-    """
-    _turn(layout, parameters, turned)
-    last, n, width = layout.levels[-1], layout.sizes[-1], layout.widths[-1]
-    for begin in range(0, order.size, _TILE):
-        rows = min(_TILE, order.size - begin)
-        _gather(layout, inputs, order[begin:], rows, x)
-        _forward(layout, parameters, rows, x)
-        for row in range(rows):
-            of_row = last + row * width
-            for j in range(n):
-                log_probabilities[begin + row, j] = x[of_row + j]
-            for some in range(0, n, _TILE):  # classes take the place of samples
-                classes = min(_TILE, n - some)
-                for c in range(classes):
-                    at = last + c * width
-                    for j in range(n):
-                        d[at + j] = -np.exp(x[of_row + j])
-                    for j in range(n, padded(n)):
-                        d[at + j] = 0.0
-                    d[at + some + c] += 1.0
-                _outer(
-                    layout, turned, row, classes, x, d,
-                    derivatives[begin + row, some : some + classes],
-                )  # fmt: skip
-
-
-@njit(cache=True, nogil=True)
-def _outer(
-    layout: Layout, turned: Array, row: int, classes: int, x: Array, d: Array, derivatives: Array
-) -> None:
-    """Write derivatives (classes, n) of one sample, from those by the last level in d."""
-    to = derivatives.shape[1]
-    for k in range(layout.kinds.size - 1, -1, -1):
-        n_in, n_out = layout.sizes[k], layout.sizes[k + 1]
-        of_x = layout.levels[k] + row * layout.widths[k]
-        to -= (n_in + 1) * n_out
-        for c in range(classes):
-            at = layout.levels[k + 1] + c * layout.widths[k + 1]
-            for o in range(n_out):
-                slope = d[at + o]
-                for i in range(n_in):
-                    derivatives[c, to + o * n_in + i] = slope * x[of_x + i]
-                derivatives[c, to + n_in * n_out + o] = slope
-        if k:
-            _to_inputs(layout, turned, k, classes, d)
-            for c in range(classes):
-                at = layout.levels[k] + c * layout.widths[k]
-                _slopes(layout.kinds[k - 1], x[of_x : of_x + n_in], d[at : at + n_in])
 
 
 class Learner:
@@ -385,20 +321,21 @@ class Learner:
 
     sizes  numbers of inputs of each layer, and of classes
     kinds  activations, the last LINEAR
-    dtype  float32 or float64, of all arithmetic
     """
 
-    def __init__(self, sizes: Sequence[int], kinds: Sequence[int], dtype: Any) -> None:
+    def __init__(self, sizes: Sequence[int], kinds: Sequence[int]) -> None:
         if len(kinds) != len(sizes) - 1 or not kinds or kinds[-1] != LINEAR:
             raise ValueError(f"activations {kinds} for {len(sizes) - 1} layers; the last is linear")
-        self.layout, self.dtype = Layout.of(sizes, kinds), np.dtype(dtype)
+        self.layout = Layout.of(sizes, kinds)
         self.size = sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes))
         levels, parameters, turned = self.layout.lengths
-        self._x, self._d = np.zeros((2, levels), dtype)
-        self._packed, self._slopes, self._first, self._second = np.zeros((4, parameters), dtype)
-        self._turned = np.zeros(turned, dtype)
+        self._x, self._d = np.zeros((2, levels), np.float32)
+        self._packed, self._slopes, self._first, self._second = np.zeros(
+            (4, parameters), np.float32
+        )
+        self._turned = np.zeros(turned, np.float32)
 
-    def _parts(self, vector: Array, packed: Array) -> Any:
+    def _parts(self, vector: Array, packed: Array) -> Iterator[tuple[Array, Array]]:
         """Views of weights and biases, in a vector and as the kernels have them."""
         at = 0
         for (n_in, n_out), place in zip(
@@ -427,7 +364,7 @@ class Learner:
         return vector
 
     def gradient(self, parameters: Array, inputs: Array, labels: Array) -> tuple[float, Array]:
-        """Mean cross entropy [nat] and its gradient (n,) float64; NaN where a number is none.
+        """Mean cross entropy [nat] and its gradient (n,); not finite where a number is not.
 
         inputs  (count, n_in)
         labels  (count,) int64, class
@@ -460,23 +397,11 @@ class Learner:
         )  # fmt: skip
         return loss, self._unpack(packed)
 
-    def jacobian(self, parameters: Array, inputs: Array) -> tuple[Array, Array]:
-        """Log-probabilities (count, n_classes), and their derivatives (count, n_classes, n)."""
-        count, n_classes = len(inputs), int(self.layout.sizes[-1])
-        self._check(inputs, np.zeros(0, np.int64))
-        found = np.empty((count, n_classes), self.dtype)
-        derivatives = np.empty((count, n_classes, self.size), self.dtype)
-        jacobian(
-            self.layout, self._pack(parameters), self._turned, inputs, np.arange(count), self._x,
-            self._d, found, derivatives,
-        )  # fmt: skip
-        return found, derivatives
-
     def _check(self, inputs: Array, labels: Array) -> None:
         n_in, n_classes = self.layout.sizes[0], self.layout.sizes[-1]
-        if inputs.dtype != self.dtype or inputs.ndim != 2 or inputs.shape[1] != n_in:
+        if inputs.dtype != np.float32 or inputs.ndim != 2 or inputs.shape[1] != n_in:
             raise ValueError(
-                f"inputs are {inputs.dtype} {inputs.shape}, expected {self.dtype} (count, {n_in})"
+                f"inputs are {inputs.dtype} {inputs.shape}, expected float32 (count, {n_in})"
             )
         if labels.size and not 0 <= labels.min() <= labels.max() < n_classes:
             raise ValueError(

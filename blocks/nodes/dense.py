@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
@@ -9,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from blocks.kernels import dense_gradients
 from blocks.kernels.activations import LINEAR, RELU, SIGMOID, TANH
 from blocks.kernels.dense import Network
 from blocks.kernels.dense_training import Learner
@@ -114,8 +116,7 @@ class Dense(Trainable):
     @cached_property
     def network(self) -> Network:
         """Layers that give log p(sample | class), up to a number that classes share."""
-        layers = self._layers()
-        return Network.of(layers, self._kinds(), normalise=True)
+        return Network.of(self._likelihoods, self.kinds, normalise=True)
 
     @cached_property
     def table(self) -> Table | None:
@@ -123,7 +124,7 @@ class Dense(Trainable):
         if self.span is None or self.is_complex or not np.isfinite(self.parameters).all():
             return None
         rises = len(self.sizes) > 3 and set(self.activations) == {"relu"}
-        function: Any = Rising.of(self._layers()) if rises else self.network
+        function: Any = Rising.of(self._likelihoods) if rises else self.network
         return Table.of(function, self.n_classes, *self.span, _TABLE_ERROR, _TABLE_CELLS)
 
     def metrics(self, samples: Array, metrics: Array) -> None:
@@ -156,14 +157,15 @@ class Dense(Trainable):
     def gradient_at(self, parameters: Array, samples: Array, labels: Array) -> tuple[float, Array]:
         known = _known(labels)
         inputs = self._inputs(samples[known], np.float64)
-        return self._learner(np.float64).gradient(parameters, inputs, labels[known])
+        layers = self._layers(self._arrays_of(parameters))
+        return dense_gradients.gradient(layers, self.kinds, inputs, labels[known])
 
     def gradient(self, samples: Array, labels: Array) -> tuple[float, Array]:
         return self.gradient_at(self.parameters, samples, labels)
 
     def jacobian(self, samples: Array) -> tuple[Array, Array]:
         inputs = self._inputs(samples, np.float32)
-        return self._learner(np.float32).jacobian(self.parameters, inputs)
+        return dense_gradients.jacobian(self._layers(self.arrays), self.kinds, inputs)
 
     def descended(
         self, samples: Array, labels: Array, *, steps: int, rate: float, batch: int,
@@ -173,21 +175,29 @@ class Dense(Trainable):
         samples, labels = samples[known], labels[known]
         inputs = self._inputs(samples, np.float32)
         batches = batches_of(len(labels), steps, batch, rng)
-        learner = self._learner(np.float32)
+        learner = Learner(self.sizes, self.kinds)
         _, parameters = learner.adam(self.parameters, inputs, labels, batches, rate)
         return self._changed(parameters, self._wider(samples), self.arrays)
 
     def _changed(
         self, parameters: Array, span: Sequence[float] | None, arrays: Mapping[str, Array]
     ) -> Self:
-        arrays, at = dict(arrays), 0
-        for name, shape in _shapes(self.sizes).items():
-            size = int(np.prod(shape))
-            arrays[name] = parameters[at : at + size].reshape(shape).astype(np.float32)
-            at += size
+        changed = {
+            name: part.astype(np.float32) for name, part in self._arrays_of(parameters).items()
+        }
         return type(self)(
-            self.modulation, self.memory, arrays, activations=self.activations, span=span
-        )
+            self.modulation, self.memory, {**arrays, **changed}, activations=self.activations,
+            span=span,
+        )  # fmt: skip
+
+    def _arrays_of(self, parameters: Array) -> dict[str, Array]:
+        """Views of a vector of parameters, by the names of the arrays."""
+        arrays, at = {}, 0
+        for name, shape in _shapes(self.sizes).items():
+            size = math.prod(shape)
+            arrays[name] = parameters[at : at + size].reshape(shape)
+            at += size
+        return arrays
 
     def _wider(self, samples: Array) -> tuple[float, float] | None:
         """The span, and these samples in it."""
@@ -199,27 +209,29 @@ class Dense(Trainable):
             low, high = min(low, self.span[0]), max(high, self.span[1])
         return (low, high) if low < high else None
 
-    def _kinds(self) -> list[int]:
+    @property
+    def kinds(self) -> list[int]:
+        """Activations of the layers, as the kernels number them; the last is linear."""
         return [*(ACTIVATIONS[name] for name in self.activations), LINEAR]
 
-    def _layers(self) -> list[tuple[Array, Array]]:
-        """Weights and biases; dividing by the prior is part of the last biases."""
-        arrays = self.arrays
-        layers = [
+    def _layers(self, arrays: Mapping[str, Array]) -> list[tuple[Array, Array]]:
+        return [
             (arrays[f"weight{k}"], arrays[f"bias{k}"]) for k in range(len(self.activations) + 1)
         ]
-        if "prior" in arrays:
-            weight, bias = layers[-1]
-            layers[-1] = weight, bias - np.log(arrays["prior"])
-        return layers
 
-    def _learner(self, dtype: Any) -> Learner:
-        return Learner(self.sizes, self._kinds(), dtype)
+    @cached_property
+    def _likelihoods(self) -> list[tuple[Array, Array]]:
+        """The layers, with biases of the last that divide by the prior."""
+        layers = self._layers(self.arrays)
+        if "prior" in self.arrays:
+            weight, bias = layers[-1]
+            layers[-1] = weight, bias - np.log(self.arrays["prior"])
+        return layers
 
     def _inputs(self, samples: Array, dtype: Any) -> Array:
         wide = np.result_type(dtype, np.complex64) if self.is_complex else dtype
         flat = np.require(samples, wide, ["C", "W"])
-        inputs: Array = flat.view(dtype).reshape(len(samples), -1)
+        inputs: Array = flat.view(dtype).reshape(len(samples), self.sizes[0])
         return inputs
 
 

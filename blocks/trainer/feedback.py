@@ -55,11 +55,11 @@ class DecisionFeedback(Trainer, ABC):
     word whose labels the serving node finds hardly likelier than chance is not believed either: the
     detector decided with that node, so a decoder that is right agrees with it.
 
-    A subclass says by which strategy a better node is proposed, after every `lesson` words. What it
+    A subclass says by which strategy a better node is proposed, at the end of each lesson. What it
     proposes after word n is pending until the next word that is fit to learn from; neither it nor what serves was trained on
     that one. There it is published, unless its mean loss exceeds that of the serving node by more
     than `tolerance` standard errors of the paired difference, or anything is not finite. After
-    k refusals in a row 2^k words pass, at most `longest_wait`, before it is trained again.
+    k refusals in a row 2^k lessons pass, at most `longest_wait`, before it is trained again.
 
     A version that turns out worse is taken back: if since the change significantly fewer words are
     accepted than before, or the version that served `patience` words ago has the smaller loss on
@@ -103,14 +103,14 @@ class DecisionFeedback(Trainer, ABC):
     )  # fmt: skip
     lesson: int = param(
         default=1, at_least=1, at_most=10_000, unit="words",
-        doc="that are gathered before they are learned from, all at once",
+        doc="of the stream, of which those that are fit are learned from at once",
     )  # fmt: skip
     patience: int = param(
         default=20, at_least=1, at_most=1000, unit="words",
         doc="for which a version may still be taken back",
     )  # fmt: skip
     longest_wait: int = param(
-        default=32, at_least=0, unit="words", doc="without training after refusals, at most"
+        default=32, at_least=0, unit="lessons", doc="without training after refusals, at most"
     )
     budget_s: float = param(
         default=10.0, at_least=0.0, unit="s", doc="time that an update may take; 0: any"
@@ -228,12 +228,14 @@ class DecisionFeedback(Trainer, ABC):
             worse = int(over > 0.0)
         self._watch.add(self._serving, accepted, worse)
         self._take_back(where)
-        if word is None:
-            if not accepted:
-                self._making.lost()
-            return
-        self._judge(word, where)
-        self._train(word, where)
+        if word is not None:
+            self._judge(word, where)
+            self._gathered.add(word)
+        elif not accepted:
+            self._making.lost()
+        if self._counts["words"] % self.lesson == 0 and len(self._gathered):
+            lesson, self._gathered = _as_one(list(self._gathered)), Recent(self.lesson)
+            self._train(lesson, where)
 
     def _is_credible(self, word: Labelled, where: Mapping[str, Any]) -> bool:
         """Whether a word is fit to learn from."""
@@ -314,11 +316,8 @@ class DecisionFeedback(Trainer, ABC):
         if self._wait:
             self._wait -= 1
             return
-        self._gathered.add(word)
-        if len(self._gathered) < self.lesson or self._budget.busy:
+        if self._budget.busy:
             return
-        word = _as_one(list(self._gathered))
-        self._gathered = Recent(self.lesson)
         before = time.monotonic_ns()
         try:
             node = self._budget.run(lambda: self._making.update(self._serving.node, word))

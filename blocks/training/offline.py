@@ -49,23 +49,24 @@ def fit(
     epochs: int = 20,
     rate: float = 5e-3,
     batch: int = 50,
-    held_out: float = 0.1,
+    held_out: float | tuple[Array, Array] = 0.1,
     patience: int = 3,
     progress: Callable[[int, int, float], None] = lambda epoch, epochs, loss: None,
 ) -> tuple[Learner, dict[str, float]]:
     """The node with the least loss on samples that it is not trained on, and its scores.
 
     Each epoch is a pass of Adam from moments of zero (at least 100 steps), with a rate that falls
-    to nothing along a cosine (Loshchilov and Hutter, SGDR, 2017). After the first quarter parameters
-    are averaged over epochs (Polyak and Juditsky, 1992), and the average with the least loss wins. The published schedule, 100 epochs of a
-    constant rate of 0.01, has overfitted long before its end and leaves its noise in the weights.
+    to nothing along a cosine (Loshchilov and Hutter, SGDR, 2017). After the first quarter
+    parameters are averaged over epochs (Polyak and Juditsky, 1992), and the best average wins. The
+    published schedule, 100 epochs of a constant rate of 0.01, has overfitted long before its end
+    and leaves its noise in the weights.
 
     samples    (time,)
     labels     (time,) int64 class; -1: unknown, left out
     rng        of held-out samples and batches; nothing else is left to chance
     rate       of Adam, at first
     batch      samples of a step
-    held_out   share of labelled samples that choose the epoch
+    held_out   share of labelled samples that choose the epoch; or others, and their labels
     patience   epochs without a better average, after which it stops
     progress   called after each epoch with its number, their count, the loss on held-out samples
 
@@ -74,10 +75,13 @@ def fit(
     finite loss.
     """
     known = rng.permutation(np.flatnonzero(labels >= 0))
-    apart = math.ceil(held_out * len(known))
-    if not 0 < apart < len(known):
+    apart = 0 if isinstance(held_out, tuple) else math.ceil(held_out * len(known))
+    others = (
+        held_out if isinstance(held_out, tuple) else (samples[known[:apart]], labels[known[:apart]])
+    )
+    if not apart < len(known) or not (others[1] >= 0).any():
         raise ValueError(f"{len(known)} labelled samples, {apart} of them held out; give more")
-    own, others = np.sort(known[apart:]), np.sort(known[:apart])
+    own = np.sort(known[apart:])
     node = node.prepared(samples[own], labels[own])
     best, least, found = node, math.inf, 0
     first, total = epochs // _AT_FULL_RATE, np.zeros(len(node.parameters))
@@ -90,7 +94,7 @@ def fit(
         if epoch > first:
             total += node.parameters
             candidate = node.moved(total / (epoch - first))
-        loss = float(np.mean(candidate.losses(samples[others], labels[others])))
+        loss = float(np.mean(candidate.losses(*others)))
         progress(epoch, epochs, loss)
         if epoch > first and loss < least:
             best, least, found = candidate, loss, epoch

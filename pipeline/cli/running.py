@@ -219,7 +219,7 @@ def swap(
         typer.Option("--set", metavar="PARAM=VALUE", help="a parameter of the block of --use"),
     ] = None,
 ) -> None:
-    """Give a block of a running flow other weights, or another block its place.
+    """Give a block of a running flow other weights, or replace it.
 
     Either happens between two frames. A parameter of the block of --use that is not set has the
     value that a parameter of this name had before, or else its default.
@@ -269,10 +269,7 @@ def _swap_weights(run: str, block: str, version: str) -> None:
     text = base64.b64encode(weights.to_bytes()).decode()
     answer = ask(endpoint, {"verb": "swap", "block": block, "weights": text}, SWAP_MS)
     if "refused" in answer:
-        before = serving[block]
-        still = (
-            f"{before['name']}@{before['version']} serves on" if before["name"] else "none serve"
-        )
+        still = f"{answer['serves']} serves on" if answer.get("serves") else "none serve"
         raise RunError(f"{name} refused {version}: {answer['refused']}; {still}")
     print(f"{block} of {name} now has {answer['name']}@{answer['version']}")
 
