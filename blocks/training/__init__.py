@@ -1,0 +1,1 @@
+"""How nodes and networks become better: losses, schedules, strategies; no runtime."""
