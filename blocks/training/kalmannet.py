@@ -366,7 +366,7 @@ class Unrolled:
     def start(self, states: Array) -> tuple[Array, ...]:
         """As that of Recursion; the parts of a Track, those of `hidden` at its end."""
         track = Recursion(self.network, self.model).start(
-            torch.from_numpy(np.asarray(states, self._dtype))
+            torch.from_numpy(np.array(states, self._dtype, order="C"))
         )
         return (*(t.numpy() for t in track[:4]), *(h.detach().numpy() for h in track.hidden))
 
