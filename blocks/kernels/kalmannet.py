@@ -112,9 +112,7 @@ def gain(
     layer(weights, places[8], middle, mn, LINEAR, y, in_out, y, in_3 + nn)
     layer(weights, places[9], nn + mn, mm, RELU, y, in_3, y, in_4 + mm)
     layer(weights, places[10], 2 * mm, mm, RELU, y, in_4, hidden, sigma)
-    for row in range(features.shape[0]):
-        for i in range(mn):
-            gains[row, i // n, i % n] = y[row, in_3 + nn + i]
+    _put_gains(y, in_3 + nn, m, n, gains)
 
 
 @njit(cache=True, nogil=True)
@@ -141,9 +139,7 @@ def single_gain(
     _copy(y, state, moments, hidden, 0)
     layer(weights, places[2], moments, middle, RELU, y, state, y, second)
     layer(weights, places[3], middle, mn, LINEAR, y, second, y, third)
-    for row in range(features.shape[0]):
-        for i in range(mn):
-            gains[row, i // n, i % n] = y[row, third + i]
+    _put_gains(y, third, m, n, gains)
 
 
 def single_layers(
@@ -155,6 +151,16 @@ def single_layers(
         "L1": (2 * (m + n), wide), "GRU": (wide, moments), "L2": (moments, middle),
         "L3": (middle, m * n),
     }  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
+def _put_gains(y: Array, at: int, m: int, n: int, gains: Array) -> None:
+    for row in range(y.shape[0]):
+        place = at
+        for i in range(m):
+            for j in range(n):
+                gains[row, i, j] = y[row, place]
+                place += 1
 
 
 class Gain(NamedTuple):

@@ -40,7 +40,7 @@ from blocks.kernels.state_space import StateSpace, wrapped
 Array = np.ndarray[Any, Any]
 
 TOGETHER = 6  # tracks that share each load of weights, kernels/dense.py
-TILE = 2 * TOGETHER  # tracks that go through time together: what they write stays in the cache
+TILE = 4 * TOGETHER  # tracks that go through time together: what they write stays in the cache
 LEAST = 1e-12  # length that a feature is divided by at least
 RANK = 1e-12  # of a pivot of H'H to its largest diagonal, below which H has not full column rank
 
@@ -83,7 +83,8 @@ class Filters:
         self._scratch = (
             aligned(TILE, width), network.scratch(TILE), np.zeros((TILE, m, n), np.float32),
             aligned(TILE, self._first(1).shape[1]), np.empty((TILE, m)), np.empty((TILE, n)),
-            np.empty(n), np.empty(TILE, np.int64), np.empty((7, max(m, n), max(m, n))),
+            np.empty((1, n)), np.empty(TILE, np.int64), np.empty(m), np.empty(m), np.empty(n),
+            tuple(np.empty((max(m, n), max(m, n))) for _ in range(7)),
         )  # fmt: skip
 
     def _first(self, rows: int) -> Array:
@@ -154,51 +155,35 @@ def _observe(observe: Any, parameters: Array, state: Array, seen: Array) -> None
     call_observe(observe, state, parameters, seen)
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _put(values: Array, row: int, features: Array, at: int) -> None:
-    """Put a vector, divided by its length, among the features."""
+@njit(cache=True, nogil=True)
+def _put(values: Array, row: int, count: int, features: Array, to: int, at: int) -> None:
+    """Put a row, divided by its length, among the features."""
     squared = 0.0
-    for j in range(values.size):
-        squared += values[j] * values[j]
+    for j in range(count):
+        squared += values[row, j] * values[row, j]
     over = 1.0 / max(np.sqrt(squared), LEAST)
-    for j in range(values.size):
-        features[row, at + j] = over * values[j]
+    for j in range(count):
+        features[to, at + j] = over * values[row, j]
 
 
 @njit(cache=True, nogil=True)
 def _compare(
-    observation: Array, foretold: Array, seen: Array, angles: Array, change: Array, off: Array
-) -> int:
+    observations: Array, track: int, t: int, foretold: Array, seen: Array, angles: Array,
+    change: Array, off: Array, row: int,
+) -> int:  # fmt: skip
     """Write F1 and F2 before they are divided; returns in how many rows something came."""
     came = 0
     for j in range(foretold.size):
-        if np.isnan(observation[j]):
-            change[j] = off[j] = 0.0
+        y = observations[track, t, j]
+        if np.isnan(y):
+            change[0, j] = off[row, j] = 0.0
             continue
         came += 1
-        change[j], off[j] = observation[j] - seen[j], observation[j] - foretold[j]
-        if angles[j]:
-            change[j], off[j] = wrapped(change[j]), wrapped(off[j])
-        seen[j] = observation[j]
+        one, two = y - seen[track, j], y - foretold[j]
+        change[0, j] = wrapped(one) if angles[j] else one
+        off[row, j] = wrapped(two) if angles[j] else two
+        seen[track, j] = y
     return came
-
-
-@njit(cache=True, nogil=True)
-def _correct(
-    gains: Array, off: Array, predicted: Array, mean: Array, evolution: Array, update: Array
-) -> float:
-    """The updated state and what it changed; returns a number that is finite if they are."""
-    total = 0.0
-    for i in range(mean.size):
-        correction = 0.0
-        for j in range(off.size):
-            correction += gains[i, j] * off[j]
-        after = predicted[i] + correction
-        evolution[i] = after - mean[i]
-        update[i] = correction
-        mean[i] = after
-        total += after
-    return total
 
 
 @njit(cache=True, nogil=True)
@@ -208,7 +193,8 @@ def _run(
     angles: Array, R: Array, H: Array, linear_seen: bool, tile: int, spread: bool,
     observations: Array, intervals: Array, mean: Array, evolution: Array, update: Array,
     seen: Array, hidden: Array, all_features: Array, scratch: Array, all_gains: Array,
-    held: Array, predicted: Array, off: Array, change: Array, came: Array, work: Array,
+    held: Array, predicted: Array, off: Array, change: Array, came: Array, before: Array,
+    after: Array, foretold: Array, work: tuple[Array, ...],
     estimates: Array, covariances: Array, innovations: Array, nis: Array, det: Array, done: Array,
 ) -> None:  # fmt: skip
     count, steps = intervals.shape
@@ -221,18 +207,21 @@ def _run(
             asked = 0
             for row in range(alive):
                 track = begin + row
-                call_advance(
-                    advance, mean[track], intervals[track, t], parameters, predicted[row]
-                )
-                call_observe(observe, predicted[row], observe_parameters, work[0, 0, :n])
+                # no views of rows in this loop: each counts its references, which is atomic
+                for i in range(m):
+                    before[i] = mean[track, i]
+                call_advance(advance, before, intervals[track, t], parameters, after)
+                call_observe(observe, after, observe_parameters, foretold)
+                for i in range(m):
+                    predicted[row, i] = after[i]
                 came[row] = _compare(
-                    observations[track, t], work[0, 0, :n], seen[track], angles, change, off[row]
+                    observations, track, t, foretold, seen, angles, change, off, row
                 )
                 asked += came[row] > 0
-                _put(change, row, features, 0)
-                _put(off[row], row, features, n)
-                _put(evolution[track], row, features, 2 * n)
-                _put(update[track], row, features, 2 * n + m)
+                _put(change, 0, n, features, row, 0)
+                _put(off, row, n, features, row, n)
+                _put(evolution, track, m, features, row, 2 * n)
+                _put(update, track, m, features, row, 2 * n + m)
             if asked < alive:
                 held[:alive] = states[:alive]
             if asked and sizes[2]:
@@ -246,64 +235,67 @@ def _run(
                 )  # fmt: skip
             for row in range(alive):
                 track = begin + row
-                if came[row]:
-                    total = _correct(
-                        gains[row], off[row], predicted[row], mean[track], evolution[track],
-                        update[track],
-                    )  # fmt: skip
-                else:
+                if came[row] == 0:
                     states[row] = held[row]
-                    total = 0.0
-                    for i in range(m):
-                        mean[track, i] = predicted[row, i]
-                        total += predicted[row, i]
+                total = 0.0
+                for i in range(m):
+                    now = predicted[row, i]
+                    if came[row]:
+                        correction = 0.0
+                        for j in range(n):
+                            correction += gains[row, i, j] * off[row, j]
+                        now += correction
+                        evolution[track, i] = now - mean[track, i]
+                        update[track, i] = correction
+                    mean[track, i] = estimates[track, t, i] = now
+                    total += now
                 if not np.isfinite(total) and done[track] == steps:
                     done[track] = t
-                for i in range(m):
-                    estimates[track, t, i] = mean[track, i]
                 for j in range(n):
                     is_there = not np.isnan(observations[track, t, j])
                     innovations[track, t, j] = off[row, j] if is_there else np.nan
                 if spread:
                     if not linear_seen:
+                        for i in range(m):
+                            after[i] = predicted[row, i]
                         call_observe_linearised(
-                            observe_linearised, predicted[row], observe_parameters,
-                            work[0, 0, :n], H,
-                        )  # fmt: skip
+                            observe_linearised, after, observe_parameters, foretold, H
+                        )
                     nis[track, t], det[track, t] = _spread(
-                        gains[row], innovations[track, t], H, R, work, covariances[track, t]
+                        gains, row, innovations, covariances, track, t, H, R, work
                     )
                 else:
                     nis[track, t] = det[track, t] = np.nan
-                    covariances[track, t] = np.nan
+                    for i in range(m):
+                        for j in range(m):
+                            covariances[track, t, i, j] = np.nan
 
 
 @njit(cache=True, nogil=True)
 def _spread(
-    gains: Array, off: Array, H: Array, R: Array, work: Array, covariance: Array
-) -> tuple[float, float]:
-    """Write the updated covariance that a gain tells; returns nis and the determinant of S.
-
-    off   (n,)  innovation, NaN where nothing came
-    """
+    gains: Array, row: int, innovations: Array, covariances: Array, track: int, t: int, H: Array,
+    R: Array, work: tuple[Array, ...],
+) -> tuple[float, float]:  # fmt: skip
+    """Write the updated covariance that a gain tells; returns nis and the determinant of S."""
     n, m = H.shape
-    Rp, Hp, A, B, K = work[0], work[1], work[2], work[3], work[4]
-    e, solved = work[5], work[6]
+    Rp, Hp, A, B, K, e, solved = work
     rows = 0
     for j in range(n):  # what came, side by side
-        if np.isnan(off[j]):
+        if np.isnan(innovations[track, t, j]):
             continue
         at = 0
         for k in range(n):
-            if not np.isnan(off[k]):
+            if not np.isnan(innovations[track, t, k]):
                 Rp[rows, at] = R[j, k]
                 at += 1
         for i in range(m):
             Hp[rows, i] = H[j, i]
-            K[i, rows] = gains[i, j]
-        e[rows, 0] = off[j]
+            K[i, rows] = gains[row, i, j]
+        e[rows, 0] = innovations[track, t, j]
         rows += 1
-    covariance[:] = np.nan
+    for i in range(m):
+        for j in range(m):
+            covariances[track, t, i, j] = np.nan
     if rows == 0:
         return 0.0, 1.0
     # K R, while R is there
@@ -352,5 +344,5 @@ def _spread(
     if matrices.cholesky(A, m, B):
         for i in range(m):
             for j in range(m):
-                covariance[i, j] = A[i, j]
+                covariances[track, t, i, j] = A[i, j]
     return nis, det
