@@ -26,6 +26,7 @@ REENCODED = Field("code bits of the decoded word, 0 or 1; as decided where it wa
 DIFFERENCE = Field(
     "share of the code bits in which decided and re-encoded word differ; NaN: not accepted"
 )
+PILOT = Field("whether the word is a pilot, whose bits the receiver knew beforehand")
 
 STATES = Field("true states of what is tracked, positions first", truth=True)
 OBSERVATIONS = Field("what is seen of the states; NaN where nothing came")

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -85,7 +85,10 @@ class Block:
 
     def __init_subclass__(cls, *, name: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        inherited, own = cls._declared, inspect.get_annotations(cls)
+        own = inspect.get_annotations(cls)
+        inherited: dict[str, Declared] = {}
+        for base in reversed(cls.__mro__[1:]):  # of several bases, all
+            inherited |= vars(base).get("_declared", {})
         cls._declared = dict(inherited)
         for key, value in list(vars(cls).items()):
             if isinstance(value, Declared):
@@ -199,6 +202,12 @@ class Learned(Block, ABC):
     They come from a trainer over an edge, or by `kalvit swap`; either way to `take`.
     """
 
+    #: "module:function" that `kalvit train` calls, as pipeline/train.py says; ":function" for one
+    #: beside the block. No receiver imports it. "": nothing trains such blocks.
+    trained_by: ClassVar[str] = ""
+    #: The truth that it learns from: fields on its input that `process` may not read.
+    learns_from: ClassVar[tuple[str, ...]] = ()
+
     model: str = param(
         default="", doc="weights to start with, NAME or NAME@VERSION of `kalvit models list`"
     )
@@ -266,6 +275,10 @@ class Trainer(Sink):
 
     Weights travel over the feedback edges of the flow to the blocks that take them.
     """
+
+    def notes(self) -> Sequence[Mapping[str, Any]]:
+        """What it decided and why since it was last asked: JSON, for trainer.jsonl of the run."""
+        return ()
 
 
 def make(cls: type[Block], values: Mapping[str, Any], context: Context) -> Block:

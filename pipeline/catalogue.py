@@ -157,7 +157,7 @@ def _blame(where: str, path: Path, error: BaseException) -> str:
     lines = [frame.lineno for frame in frames if frame.filename == str(path)]
     place = f"{where}:{lines[-1]}" if lines else where
     text = str(error).partition("\n")[0]
-    return f"{place}: {type(error).__name__}: {text}" + _install(error)
+    return f"{place}: {type(error).__name__}: {text}" + install_hint(error)
 
 
 @cache
@@ -213,7 +213,7 @@ def _import(name: str, target: str) -> type[Block]:
                 f"block {name!r} is listed, but its module {module_name} is missing; install "
                 "the package that brings it again"
             ) from error
-        raise KalvitError(f"block {name!r} cannot be used: {error}{_install(error)}") from error
+        raise KalvitError(f"block {name!r} cannot be used: {error}{install_hint(error)}") from error
     except ImportError as error:
         raise KalvitError(
             f"block {name!r} cannot be used: importing {module_name} failed: {error}"
@@ -226,7 +226,7 @@ def _import(name: str, target: str) -> type[Block]:
     return cls
 
 
-def _install(error: BaseException) -> str:
+def install_hint(error: BaseException) -> str:
     """What to install against an error, if that would help."""
     if not isinstance(error, ModuleNotFoundError) or not error.name:
         return ""
@@ -266,4 +266,13 @@ def _docstring(module: str, qualname: str) -> str:
     return ""
 
 
-__all__ = ["find", "flows", "load_file", "loaded_files", "names", "one_line", "problems"]
+__all__ = [
+    "find",
+    "flows",
+    "install_hint",
+    "load_file",
+    "loaded_files",
+    "names",
+    "one_line",
+    "problems",
+]

@@ -16,6 +16,7 @@ from pipeline.errors import ConnectError, FlowError, KalvitError, ParameterError
 from pipeline.flow import Flow
 from pipeline.flow_parts import RESERVED, BlockSpec, Edge, put_place
 from pipeline.plan import MAIN, Plan
+from pipeline.replacing import replaceable
 
 
 def make_plan(flow: Flow) -> Plan:
@@ -105,6 +106,12 @@ class _Check:
             wrong = f"is a sink, but its process writes {_list(signature.writes)}"
         if wrong:
             raise ConnectError(f"{flow.where(*at)}: {spec.use} {wrong}")
+        for other in spec.alternatives:
+            try:
+                replaceable(spec.name, cls, other)
+            except KalvitError as error:
+                put_place(error, flow.where(*at, "alternatives"))
+                raise
         return block
 
     def _where_parameter(self, spec: BlockSpec, error: str) -> str:

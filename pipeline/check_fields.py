@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NoReturn
 
+from pipeline import catalogue
 from pipeline.block import Block, Reframe, writes_of
 from pipeline.errors import ConnectError, KalvitError, did_you_mean
 from pipeline.flow import Flow
 from pipeline.flow_parts import BlockSpec
 from pipeline.plan import TRUTH_READERS, Planned
-from pipeline.signature import FieldSpec, FieldType, MismatchError, bind
+from pipeline.replacing import unwritten
+from pipeline.signature import FieldSpec, FieldType, MismatchError, Signature, bind
 
 DIMS_LIMIT = 4  # of a field, as the wire carries it
 FIELDS_LIMIT = 64  # of a frame, likewise
@@ -61,7 +63,7 @@ class _Fields:
             wrote: dict[str, str] = {}
             if name in self.parents:
                 given, wrote = self.leaving[self.parents[name]], self.writers[self.parents[name]]
-            reads = self._reads(spec, block, given, wrote)
+            reads = self._reads(spec, block.signature(), given, wrote)
             writes = self._writes(spec, block, reads, given)
             fresh = isinstance(block, Reframe)
             for field, _ in writes:
@@ -71,16 +73,38 @@ class _Fields:
             self.writers[name] = {**({} if fresh else wrote), **{f: name for f, _ in writes}}
             planned[name] = Planned(
                 name, type(block), block, reads, writes, given, frozenset(), self.workers[name],
-                spec.genie,
+                spec.genie, self._spare(spec, given, wrote),
             )  # fmt: skip
         return self._with_needs(planned)
+
+    def _spare(
+        self, spec: BlockSpec, given: Mapping[str, FieldSpec], wrote: Mapping[str, str]
+    ) -> frozenset[str]:
+        """The fields that the alternatives of a block read, checked as its own are."""
+        found: set[str] = set()
+        for use in spec.alternatives:
+            signature = catalogue.find(use).signature()
+            other = spec.replaced(use, signature, {})
+            found |= {field for _, field in self._reads(other, signature, given, wrote)}
+        return frozenset(found)
+
+    def _check_alternatives(self, item: Planned, wanted: set[str]) -> None:
+        """Every alternative writes what those after the block read of it."""
+        spec = self.flow.blocks[item.name]
+        for use in spec.alternatives:
+            if field := unwritten(spec, use, wanted & {field for field, _ in item.writes}):
+                raise ConnectError(
+                    f"{self.flow.where('blocks', item.name, 'alternatives')}: {use} writes no "
+                    f"{field!r}, which blocks after {item.name} read"
+                )
 
     def _with_needs(self, planned: dict[str, Planned]) -> dict[str, Planned]:
         """Say of each block what it and those after it read of its input, from the ends back."""
         wanted: dict[str, set[str]] = {name: set() for name in planned}
         for name in reversed(self.order):
             item = planned[name]
-            needed = {field for _, field in item.reads}
+            self._check_alternatives(item, wanted[name])
+            needed = {field for _, field in item.reads} | item.spare
             if not isinstance(item.block, Reframe):
                 needed |= wanted[name] & item.given.keys()
             if len(needed) > FIELDS_LIMIT:
@@ -97,15 +121,16 @@ class _Fields:
     def _reads(
         self,
         spec: BlockSpec,
-        block: Block,
+        signature: Signature,
         given: Mapping[str, FieldSpec],
         wrote: Mapping[str, str],
     ) -> tuple[tuple[str, str], ...]:
         """The fields of the frame that a block gets, checked for presence, truth and type."""
+        called = f"{spec.name} ({spec.use})"
         may_see_truth = spec.genie or spec.use.partition(".")[0] in TRUTH_READERS
         reads: list[tuple[str, str]] = []
         types: list[tuple[FieldSpec, FieldType]] = []
-        for argument, declared in block.signature().reads.items():
+        for argument, declared in signature.reads.items():
             field = spec.reads.get(argument, argument)
             optional = declared.optional and argument not in spec.reads
             if field not in given:
@@ -117,7 +142,7 @@ class _Fields:
                 if optional:
                     continue
                 raise ConnectError(
-                    f"{self._where_read(spec, argument)}: {self._called(spec.name)} reads "
+                    f"{self._where_read(spec, argument)}: {called} reads "
                     f"{field!r} of {wrote[field]}, which is truth: no receiver can see it. Only "
                     f"an encoder, a channel or a sink may; `genie = true` in [blocks.{spec.name}] "
                     "marks one that is meant to cheat"
@@ -129,7 +154,7 @@ class _Fields:
             except MismatchError as error:
                 renamed = f" (as {argument!r})" if field != argument else ""
                 raise ConnectError(
-                    f"{self._where_read(spec, argument)}: {self._called(spec.name)} reads "
+                    f"{self._where_read(spec, argument)}: {called} reads "
                     f"{field!r}{renamed} of {self._called(wrote[field])}: {error}"
                 ) from None
         return tuple(reads)
@@ -137,7 +162,7 @@ class _Fields:
     def _missing(
         self, spec: BlockSpec, argument: str, field: str, given: Mapping[str, FieldSpec]
     ) -> NoReturn:
-        where, called = self._where_read(spec, argument), self._called(spec.name)
+        where, called = self._where_read(spec, argument), f"{spec.name} ({spec.use})"
         before = self.parents[spec.name]
         trail = self._before(spec.name)
         writers = [name for name in self.blocks if field in self._outer_names(name)]

@@ -208,9 +208,15 @@ def result_lines(summary: Summary) -> Iterator[str]:
         ]
         if shown:
             yield f"{name}: {', '.join(shown)}"
+    for name, block in summary["blocks"].items():
+        if "use" in block:
+            yield f"{name}: {block['use']} serves, replaced {block['replaced']} times"
     for name, model in summary["models"].items():
         weights = f"weights {model['name']}@{model['version']}" if model["name"] else "no weights"
-        yield f"{name}: {weights}, {model['swaps']} swaps, {model['refused']} refused"
+        yield (
+            f"{name}: {weights}, {model['swaps']:,} swaps, {model['refused']:,} refused, "
+            f"{model['rolled_back']:,} rolled back"
+        )
 
 
 def final_lines(

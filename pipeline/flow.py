@@ -148,10 +148,14 @@ class Flow:
         reads: Mapping[str, str] | None = None,
         writes: Mapping[str, str] | None = None,
         genie: bool = False,
+        alternatives: Sequence[str] = (),
         **params: Any,
     ) -> None:
         """Add the block `use` of the catalogue under a name, with its parameters."""
-        keys = {"use": use, "reads": reads or {}, "writes": writes or {}, "genie": genie}
+        keys = {
+            "use": use, "reads": reads or {}, "writes": writes or {}, "genie": genie,
+            "alternatives": list(alternatives),
+        }  # fmt: skip
         self.add_table(name, {**keys, **params})
 
     def connect(self, path: str, via: str = "") -> None:
@@ -257,6 +261,12 @@ class Flow:
             raise FlowError(
                 f"{self.where(*at, 'genie')}: genie = {short(genie)}, but it must be true or false"
             )
+        others = table.get("alternatives", [])
+        if not isinstance(others, list) or not all(isinstance(other, str) for other in others):
+            raise FlowError(
+                f"{self.where(*at, 'alternatives')}: alternatives = {short(others)}, but it must "
+                'be a list of blocks, such as ["detector.viterbi"]'
+            )
         renames = {}
         for key in ("reads", "writes"):
             renames[key] = dict(flow_file.table_at(self, table, key, *at))
@@ -267,7 +277,9 @@ class Flow:
             for key, value in table.items()
             if key not in RESERVED
         }
-        self.blocks[name] = BlockSpec(name, use, params, **renames, genie=genie)
+        self.blocks[name] = BlockSpec(
+            name, use, params, **renames, genie=genie, alternatives=tuple(others)
+        )
 
     def join(
         self,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pipeline.errors import FlowError, KalvitError
+from pipeline.signature import Signature
 
 EdgeKind = Literal["data", "tap", "weights"]
 
@@ -16,18 +17,19 @@ NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
 KINDS: tuple[EdgeKind, ...] = ("data", "tap", "weights")
 ARROWS: dict[EdgeKind, str] = {"data": "->", "tap": "->", "weights": "~>"}
 #: Keys of a block's table that are no parameters.
-RESERVED = ("use", "reads", "writes", "genie")
+RESERVED = ("use", "reads", "writes", "genie", "alternatives")
 
 
 @dataclass(frozen=True)
 class BlockSpec:
     """One block of a flow, as its table says.
 
-    use      its name in the catalogue
-    params   values that differ from the defaults
-    reads    argument of `process` -> field of the frame, where they are not named alike
-    writes   field of the block -> field of the frame, where they are not named alike
-    genie    it may read truth
+    use           its name in the catalogue
+    params        values that differ from the defaults
+    reads         argument of `process` -> field of the frame, where they are not named alike
+    writes        field of the block -> field of the frame, where they are not named alike
+    genie         it may read truth
+    alternatives  blocks that may take its place in a running flow: edges carry what they read
     """
 
     name: str
@@ -36,6 +38,13 @@ class BlockSpec:
     reads: Mapping[str, str] = field(default_factory=dict)
     writes: Mapping[str, str] = field(default_factory=dict)
     genie: bool = False
+    alternatives: tuple[str, ...] = ()
+
+    def replaced(self, use: str, signature: Signature, params: Mapping[str, Any]) -> BlockSpec:
+        """The table of another block in this place; renames hold where it has such fields."""
+        reads = {name: field for name, field in self.reads.items() if name in signature.reads}
+        writes = {name: field for name, field in self.writes.items() if name in signature.writes}
+        return replace(self, use=use, params=params, reads=reads, writes=writes)
 
     def to_dict(self) -> dict[str, Any]:
         """The block's table."""
@@ -46,6 +55,8 @@ class BlockSpec:
             table["writes"] = dict(self.writes)
         if self.genie:
             table["genie"] = True
+        if self.alternatives:
+            table["alternatives"] = list(self.alternatives)
         return table
 
 

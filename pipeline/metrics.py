@@ -114,6 +114,7 @@ def summary(
                 "busy_s": block["busy_ns"] / 1e9,
                 "us_per_frame": micros(histogram, ("p50", 0.5), ("p99", 0.99)),
             }
+            blocks[name] |= {key: block[key] for key in ("use", "replaced") if key in block}
             if "gaps" in block:  # of a source
                 blocks[name] |= {"gaps": block["gaps"], "lost_samples": block["lost_samples"]}
         frames += sum(snapshot.get("emitted", {}).values())

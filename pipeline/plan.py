@@ -29,6 +29,7 @@ class Planned:
     needed   those of them that it or something downstream reads
     worker   the one that runs it
     genie    it is marked as allowed to read truth
+    spare    fields on its input that its alternatives read
     """
 
     name: str
@@ -40,6 +41,7 @@ class Planned:
     needed: frozenset[str]
     worker: str
     genie: bool
+    spare: frozenset[str] = frozenset()
 
     @cached_property
     def weights(self) -> Weights | None:

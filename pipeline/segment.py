@@ -3,7 +3,7 @@
 A flow is a tree: every block has one input. Within a worker it falls into segments, runs of
 blocks without a branch, which hand a frame on by direct calls. A block that may answer later,
 that cuts frames anew or that ends a branch is the last of its segment; a block that takes
-weights is the first.
+weights is the first. A block that another one replaces stands alone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from pipeline.block import Block, Context, Reframe, Sink, Trainer, make
 from pipeline.errors import FieldError, KalvitError, RunError, WeightsError
@@ -23,11 +23,16 @@ from pipeline.instance import Fields, Instance
 from pipeline.metrics import Meter
 from pipeline.numbering import Numbering, clock_of
 from pipeline.plan import Planned
-from pipeline.swaps import SwapLog, Swaps
+from pipeline.swaps import Use, keep_notes
+from pipeline.takeovers import Latest, Takeovers
 from pipeline.weights import Weights
+from pipeline.weights_input import ReplayInput, WeightsInput
 
 now_ns = time.monotonic_ns
 DATA = Kind.DATA  # looking up a member of an enum costs more than a frame should wait
+
+Step = Callable[[Frame, Fields], Any]
+Note = Callable[[int], None]
 
 
 class Out(Protocol):
@@ -49,155 +54,6 @@ class BlockError(Exception):
         self.text = "".join(traceback.format_exception(cause))
 
 
-class WeightsInput:
-    """Where the weights of one block come in: they wait here until their frame comes.
-
-    With an integer delay D, frame n is decided with exactly the weights that the trainer emitted
-    after frame n - D; until its answer to that frame has come, `admits` says no. With delay
-    "live" the newest weights that have come are used, and those of a swap at once.
-
-    first   weights that serve from the start
-    log     where "live" writes down what it did
-    """
-
-    def __init__(
-        self,
-        block: str,
-        delay: int | Literal["live"],
-        first: Weights | None = None,
-        log: SwapLog | None = None,
-    ) -> None:
-        self.block, self.delay = block, delay
-        self.stream = ""  # whose frames an integer delay counts
-        self.wake: Callable[[], None] = lambda: None
-        self.counts = {"swaps": 0, "refused": 0}
-        self.current = first
-        self.refusals: list[str] = []
-        self._log = log if delay == "live" else None
-        self._logged: dict[str, Weights] = {}  # stream -> what the log says decides it
-        self._waiting: deque[tuple[int, Weights | None]] = deque()
-        self._answered = -1
-
-    def push(self, frame: Frame) -> None:
-        """Take an answer of the trainer: new weights, or none."""
-        after = int(frame.marks["after"])
-        weights: Weights | None = None
-        if "sha256" in frame.marks:
-            try:
-                weights = Weights.from_frame(frame)
-            except WeightsError as error:
-                self._refuse(error)
-        self._waiting.append((after, weights))
-        self._answered = max(self._answered, after)
-        self.wake()
-
-    def admits(self, seq: int) -> bool:
-        """Whether the frame with this number may be decided now."""
-        return self.delay == "live" or self._answered >= seq - self.delay
-
-    def take(self, seq: int, blocks: Sequence[Block]) -> None:
-        """Hand over the newest weights that are due before frame `seq` and that fit."""
-        due: list[Weights] = []
-        while self._waiting and blocks:
-            after, weights = self._waiting[0]
-            if self.delay != "live" and after > seq - self.delay:
-                break
-            self._waiting.popleft()
-            if weights is not None:
-                due.append(weights)
-        for weights in reversed(due):
-            if self.swap(weights, blocks) is None:
-                return
-
-    def swap(self, weights: Weights, blocks: Sequence[Block]) -> WeightsError | None:
-        """Hand weights over at once; returns the error with which a block refused them."""
-        try:
-            for block in blocks:
-                block.take(weights)
-        except WeightsError as error:
-            self._refuse(error)
-            if self.current is not None:  # some instances may have taken them
-                for block in blocks:
-                    block.take(self.current)
-            return error
-        self.current = weights
-        self.counts["swaps"] += 1
-        return None
-
-    def before(self, frame: Frame, blocks: Mapping[str, Block]) -> Weights | None:
-        """Hand over what is due; returns the weights with which this frame is decided.
-
-        blocks   stream -> the instance that serves it
-        """
-        if self._waiting:
-            self.take(frame.seq, list(blocks.values()))
-        if self._log is not None:
-            self._write(self._log, frame, self.current)
-        return self.current
-
-    def at_start(self, stream: str) -> Weights | None:
-        """The weights for an instance that starts."""
-        return self.current
-
-    def _write(self, log: SwapLog, frame: Frame, weights: Weights | None) -> None:
-        last = self._logged.get(frame.stream)
-        if frame.kind is not DATA or weights is None or weights is last:
-            return
-        self._logged[frame.stream] = weights
-        if last is None or (weights.version, weights.digest) != (last.version, last.digest):
-            log.swapped(self.block, frame.stream, frame.seq, weights)
-
-    def _refuse(self, error: WeightsError) -> None:
-        self.counts["refused"] += 1
-        self.refusals = [*self.refusals[-9:], str(error)]
-        if self._log is not None:
-            self._log.refused(self.block, str(error))
-
-
-class ReplayInput(WeightsInput):
-    """Hands over what the log of another run says, at the same frames, and nothing else."""
-
-    def __init__(self, block: str, swaps: Swaps, log: SwapLog | None = None) -> None:
-        super().__init__(block, "live", log=log)
-        self._swaps = swaps
-        self._serving: dict[str, Weights] = {}
-
-    def push(self, frame: Frame) -> None:
-        """Leave aside what the trainer finds this time."""
-
-    def before(self, frame: Frame, blocks: Mapping[str, Block]) -> Weights | None:
-        """Hand over what decided this frame; other streams have their own time."""
-        weights = self._swaps.get((frame.stream, frame.seq))
-        if weights is not None:
-            blocks[frame.stream].take(weights)
-            self._serving[frame.stream] = self.current = weights
-            self.counts["swaps"] += 1
-        serving = self._serving.get(frame.stream)
-        if self._log is not None:
-            self._write(self._log, frame, serving)
-        return serving
-
-    def at_start(self, stream: str) -> Weights | None:
-        """The weights for an instance that starts anew after a gap."""
-        return self._serving.get(stream)
-
-
-def never_decided(waits: Mapping[str, Any], holds: Mapping[str, Sequence[int]]) -> str:
-    """The error of a flow that cannot go on: its last frames wait for weights.
-
-    waits    what `Segment.waits` says of one of them
-    holds    what `Segment.holds` says, of all segments of the flow together
-    """
-    block, seq, after, delay = (waits[key] for key in ("block", "seq", "after", "delay"))
-    blame = [name for name, held in holds.items() if after in held]
-    why = f"which {blame[0]} holds back" if blame else "which has not reached the trainer"
-    return (
-        f"{block}: frame {seq} waits for the weights after frame {after}, {why}; set the delay of "
-        f"the feedback edge above {delay}, or shorten the decision delay between {block} and its "
-        "trainer"
-    )
-
-
 class Segment:
     """Runs its blocks on each frame that is pushed, and pushes the result to `outs`."""
 
@@ -206,6 +62,7 @@ class Segment:
         blocks: Sequence[Planned],
         seed: int,
         feedback: WeightsInput | None = None,
+        shared: Instance | None = None,
     ) -> None:
         self.blocks = tuple(blocks)
         self.outs: list[Out] = []
@@ -220,22 +77,34 @@ class Segment:
         self._unparking = False
         self._instances: dict[str, list[Instance]] = {}  # stream -> one for each block
         self._learned: dict[str, Block] = {}  # stream -> the block that takes weights, if any does
-        self._shared: Instance | None = None  # of the sink or trainer at the end
+        self._shared = shared  # of the sink or trainer at the end
         self._reframed: dict[str, Numbering] = {}
         self._origin: dict[str, tuple[int, Mapping[str, Scalar]]] = {}  # of frames cut anew
+        self._steps: dict[str, tuple[list[tuple[Step, Note]], bool]] = {}
+        self._weights_seq = 0
+        self.latest: Latest | None = None  # a data frame that came, with all that was added to it
+        self.takeovers: Takeovers | None = None  # once its block was replaced, or in a replay
+        self._set_kind()
+        if self._is_sink and shared is None:
+            last = self.blocks[-1]
+            self._shared = self._instance(last, Context(last.name, "", seed))
+
+    def _set_kind(self) -> None:
         last = self.blocks[-1]
         self._is_sink = issubclass(last.cls, Sink)
         self._is_trainer = issubclass(last.cls, Trainer)
         self._is_reframe = issubclass(last.cls, Reframe)
-        self._is_delayed = last.cls.signature().delayed and not self._is_reframe
-        self._answers_whole = self._is_delayed or self._is_reframe or self._is_trainer
-        self._steps: dict[str, list[tuple[Callable[[Frame, Fields], Any], Callable[[int], None]]]]
-        self._steps = {}
-        self._weights_seq = 0
+
+    @property
+    def feedback(self) -> WeightsInput | None:
+        """Where weights come in for the first block, if it takes any."""
+        return self._feedback
+
+    @feedback.setter
+    def feedback(self, feedback: WeightsInput | None) -> None:
+        self._feedback = feedback
         if feedback is not None:
             feedback.wake = self._unpark
-        if self._is_sink:
-            self._shared = self._instance(last, Context(last.name, "", seed))
 
     @property
     def sink(self) -> Sink | None:
@@ -245,10 +114,16 @@ class Segment:
 
     def push(self, frame: Frame) -> None:
         """Take one frame of any kind, in the order of its stream."""
-        if self.feedback is not None:
-            if self._parked or not self.feedback.admits(frame.seq):
-                self._park(frame)
-                return
+        feedback = self._feedback
+        if feedback is not None and (self._parked or not feedback.admits(frame.seq)):
+            self._park(frame)
+        else:
+            self._process(frame)
+
+    def _process(self, frame: Frame) -> None:
+        if self.takeovers is not None:
+            frame = self._with_use(self.takeovers, frame)
+        if self._feedback is not None:
             frame = self._with_weights(frame)
         if frame.kind is DATA:
             self._data(frame)
@@ -268,12 +143,19 @@ class Segment:
         found: Mapping[str, Any] = self._guard(self._shared, "", -1, lambda: block.report(folder))
         return found
 
+    def keep_notes(self, folder: Path) -> None:
+        """Write down what the trainer at the end has to say."""
+        trainer, name = self.sink, self.blocks[-1].name
+        if self._shared is not None and isinstance(trainer, Trainer):
+            self._guard(self._shared, "", -1, lambda: keep_notes(folder, name, trainer.notes()))
+
     # data
 
     def _data(self, frame: Frame) -> None:
-        steps = self._steps.get(frame.stream)
-        if steps is None:
+        found = self._steps.get(frame.stream)
+        if found is None:
             raise RunError(f"stream {frame.stream!r} sent data before its start")
+        steps, answers_whole = found
         fields = dict(frame.fields)
         place = 0
         before = now_ns()
@@ -286,13 +168,14 @@ class Segment:
                 place += 1
         except Exception as error:
             raise BlockError(self.blocks[place].name, frame.stream, frame.seq, error) from error
+        self.latest = frame, fields
         if self._is_sink and not self._is_trainer:
             self.latency.note(before - frame.born_ns)
             return
         whole = Frame(
             DATA, frame.stream, frame.seq, frame.sample, frame.born_ns, fields, frame.marks
         )
-        if self._answers_whole:
+        if answers_whole:
             self._last(whole)
         else:
             for out in self.outs:
@@ -392,13 +275,9 @@ class Segment:
             else:
                 context = Context(planned.name, frame.stream, self._seed, info)
                 instances.append(self._instance(planned, context))
-        self._instances[frame.stream] = instances
-        if feedback is not None:
-            self._learned[frame.stream] = instances[0].block
-        plain = instances[:-1] if self._answers_whole else instances
-        self._steps[frame.stream] = [
-            (instance.step, self.meters[instance.port.name].note) for instance in plain
-        ]
+        self._join(frame.stream, instances)
+        if self.takeovers is not None:
+            self.takeovers.opens(frame.stream)
         if self._is_reframe:
             block = instances[-1].block
             if isinstance(block, Reframe):
@@ -408,9 +287,23 @@ class Segment:
                 self._reframed[frame.stream] = Numbering(frame.stream, anew, clock, info)
         self._take_again(frame)
 
+    def _join(self, stream: str, instances: list[Instance]) -> None:
+        """Let these serve a stream."""
+        self._instances[stream] = instances
+        last = instances[-1]
+        answers_whole = last.delayed or self._is_reframe or self._is_trainer
+        plain = instances[:-1] if answers_whole else instances
+        steps = [(instance.step, self.meters[instance.port.name].note) for instance in plain]
+        self._steps[stream] = steps, answers_whole
+        self._learned.pop(stream, None)
+        if self._feedback is not None and instances[0].block.takes_weights():
+            self._learned[stream] = instances[0].block
+
     def _take_again(self, frame: Frame) -> None:
         """Hand the current weights to a block that has started."""
-        weights = None if self.feedback is None else self.feedback.at_start(frame.stream)
+        if self._feedback is None or frame.stream not in self._learned:
+            return
+        weights = self._feedback.at_start(frame.stream, frame.seq)
         if weights is not None:
             instance = self._instances[frame.stream][0]
             taking = partial(instance.block.take, weights)
@@ -418,6 +311,8 @@ class Segment:
 
     def _close(self, stream: str) -> None:
         del self._instances[stream], self._steps[stream]
+        if self.latest is not None and self.latest[0].stream == stream:
+            self.latest = None
         self._learned.pop(stream, None)
         self._reframed.pop(stream, None)
         self._origin.pop(stream, None)
@@ -476,6 +371,8 @@ class Segment:
                 f"{name} decides each frame with the weights that its trainer emitted "
                 f'{feedback.delay} frames before; only with delay = "live" others may come between'
             )
+        if not blocks and self._instances:
+            raise WeightsError(f"{self.serving.block.name}, which serves {name} now, takes none")
         if not blocks:
             raise WeightsError(f"{name} serves no stream at the moment; swap while frames come")
         try:
@@ -484,6 +381,84 @@ class Segment:
             raise BlockError(name, "", -1, error) from error
         if refused is not None:
             raise refused
+
+    # another block in the place of one
+
+    @property
+    def serving(self) -> Planned:
+        """The block at the start, as it serves now."""
+        return self.blocks[0] if self.takeovers is None else self.takeovers.planned
+
+    @property
+    def current(self) -> Weights | None:
+        """The weights that serve, where the block that serves takes any."""
+        if self._feedback is None or not self.serving.cls.takes_weights():
+            return None
+        return self._feedback.current
+
+    def cut(self, place: int) -> Segment:
+        """Leave the blocks from `place` on to a segment of their own, which follows this one."""
+        rest = Segment(self.blocks[place:], self._seed, shared=self._shared)
+        self.blocks, self._shared = self.blocks[:place], None
+        self._set_kind()
+        rest.outs, self.outs = self.outs, [rest]
+        rest.weights_outs, rest.answers_all = self.weights_outs, self.answers_all
+        rest._weights_seq = self._weights_seq
+        rest._reframed, self._reframed = self._reframed, {}
+        rest._origin, self._origin = self._origin, {}
+        rest.latency, self.latency = self.latency, rest.latency
+        rest.latest = self.latest
+        rest.meters = {block.name: self.meters.pop(block.name) for block in rest.blocks}
+        for stream, instances in list(self._instances.items()):
+            rest._join(stream, instances[place:])
+            self._join(stream, instances[:place])
+        return rest
+
+    def context(self, stream: str, name: str) -> Context:
+        """Where a block of this segment serves a stream."""
+        (found,) = (i for i in self._instances[stream] if i.port.name == name)
+        return found.block.context
+
+    def newcomers(self, planned: Planned, weights: Weights | None) -> dict[str, Instance]:
+        """An instance for each stream, that has started; raises what the block raises."""
+        found = {}
+        for stream in self._instances:
+            block = make(planned.cls, planned.block.values(), self.context(stream, planned.name))
+            found[stream] = Instance(block, planned.port())
+            if weights is not None:
+                block.take(weights)
+        return found
+
+    def replace(self, planned: Planned, use: Use, newcomers: Mapping[str, Instance]) -> None:
+        """Let another block take over on all streams, between two frames.
+
+        The segment has no other block, and `takeovers` are there. The old one answers what it
+        holds.
+        """
+        self.blocks = (planned,)
+        for stream, instance in newcomers.items():
+            self._exchange(stream, instance)
+        if self.takeovers is not None:
+            self.takeovers.replaced(planned, use, newcomers)
+
+    def _exchange(self, stream: str, instance: Instance) -> None:
+        old = self._instances[stream][0]
+        seq = self.latest[0].seq if self.latest else 0
+        self._emit(self._guard(old, stream, seq, old.finish))
+        self._join(stream, [instance])
+
+    def _with_use(self, takeovers: Takeovers, frame: Frame) -> Frame:
+        """Repeat what another run did before this frame, and say what decides it."""
+        if frame.kind is not DATA:
+            return frame
+        due = takeovers.due(frame)
+        if due is not None:
+            planned, use = due
+            instance = self._instance(planned, self.context(frame.stream, planned.name))
+            self._exchange(frame.stream, instance)
+            self._take_again(frame)
+            takeovers.replaced(planned, use, [frame.stream])
+        return takeovers.marked(frame)
 
     @property
     def waits(self) -> dict[str, Any] | None:
@@ -515,10 +490,6 @@ class Segment:
             return  # weights that a frame released here brings are seen by the loop below
         self._unparking = True
         while self._parked and self.feedback.admits(self._parked[0].seq):
-            frame = self._with_weights(self._parked.popleft())
-            if frame.kind is DATA:
-                self._data(frame)
-            else:
-                self._control(frame)
+            self._process(self._parked.popleft())
         self._unparking = False
         self.blocked = bool(self._parked)

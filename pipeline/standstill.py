@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pipeline.segment import never_decided
+from pipeline.weights_input import never_decided
 
 QUIET = 5  # statuses without a change, of every worker
 

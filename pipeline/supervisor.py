@@ -28,7 +28,7 @@ from typing import Any
 import zmq
 
 from pipeline.control import pack, unpack
-from pipeline.errors import RunError
+from pipeline.errors import RunError, did_you_mean
 from pipeline.metrics import summary
 from pipeline.plan import Plan
 from pipeline.roots import Limits
@@ -386,8 +386,8 @@ class Supervisor:
             answer: dict[str, Any] = {"verb": "ok"}
         elif message["verb"] == "status":
             answer = {"verb": "status", "summary": self._summary(), "workers": self.processes}
-        elif message["verb"] == "swap":
-            if not (refused := self._pass_swap(identity, message)):
+        elif message["verb"] in ("swap", "replace"):
+            if not (refused := self._pass_change(identity, message)):
                 return  # the worker answers
             answer = {"verb": "swapped", "refused": refused}
         else:
@@ -397,17 +397,25 @@ class Supervisor:
     def _answer(self, identity: bytes, answer: Mapping[str, Any]) -> None:
         self._router.send_multipart([identity, pack(answer)])
 
-    def _pass_swap(self, identity: bytes, message: Mapping[str, Any]) -> str:
-        """Pass weights on to the worker of their block; returns what stands against it."""
+    def _pass_change(self, identity: bytes, message: Mapping[str, Any]) -> str:
+        """Pass a change on to the worker of the block; returns what stands against it."""
         block = self._plan.blocks.get(str(message.get("block")))
-        if block is None or not block.cls.takes_weights():
-            return f"{self._plan.flow.name} has no block {message.get('block')!r} with weights"
-        if not isinstance(message.get("weights"), str):
+        if block is None:
+            hint = did_you_mean(str(message.get("block")), self._plan.blocks)
+            return f"{self._plan.flow.name} has no block {message.get('block')!r}{hint}"
+        settings = message.get("set")
+        if message["verb"] == "swap" and not isinstance(message.get("weights"), str):
             return "a swap that carries no weights"
+        if message["verb"] == "replace" and not (
+            isinstance(message.get("use"), str)
+            and isinstance(settings, list)
+            and all(isinstance(text, str) for text in settings)
+        ):
+            return "a swap that names no block to use"
         if not self._went_ns or self._said.get(block.worker) != "ready":
             return f"{block.name} is not running at the moment"
-        order = {"verb": "swap", "block": block.name, "weights": message["weights"]}
-        self._answer(f"worker:{block.worker}".encode(), {**order, "client": identity.hex()})
+        order = {**message, "client": identity.hex()}
+        self._answer(f"worker:{block.worker}".encode(), order)
         return ""
 
     def _check_processes(self) -> None:

@@ -8,7 +8,6 @@ that feed each other cannot lock up.
 
 from __future__ import annotations
 
-import base64
 import ctypes
 import json
 import os
@@ -26,19 +25,22 @@ import zmq
 
 from pipeline import catalogue
 from pipeline.block import Reframe, Sink, Trainer
+from pipeline.changes import Changes
 from pipeline.control import WorkerLink
-from pipeline.errors import KalvitError, RunError, WeightsError
+from pipeline.errors import KalvitError, RunError
 from pipeline.flow import Edge, Flow
 from pipeline.frame import Frame
 from pipeline.metrics import Histogram
 from pipeline.plan import Plan, Planned
 from pipeline.rehearse import rehearse
+from pipeline.replacing import planned_all
 from pipeline.roots import WAIT_MS, Branch, EdgeRoot, Limits, SourceRoot
-from pipeline.segment import BlockError, Out, ReplayInput, Segment, WeightsInput, never_decided
-from pipeline.swaps import SwapLog, Swaps, read_swaps
+from pipeline.segment import BlockError, Out, Segment
+from pipeline.swaps import Place, Replay, SwapLog, Use, read_swaps
+from pipeline.takeovers import Takeovers
 from pipeline.transport.edge import TAP_WINDOW, Receiver, Sender
 from pipeline.transport.sockets import CurveKeys, bind, connect, data_socket
-from pipeline.weights import Weights
+from pipeline.weights_input import ReplayInput, WeightsInput, never_decided
 from pipeline.wire import Codec
 
 now_ns = time.monotonic_ns
@@ -66,7 +68,7 @@ class Worker:
     receivers  and senders: opens the ends of the edges to other workers, by edge; needed only
                where the plan has such edges
     folder     where sinks leave pictures and files, and swaps are logged
-    replay     block -> swaps of another run, to be repeated; None: this run has its own
+    replay     what changed in another run, to be repeated; None: this run has its own changes
     """
 
     def __init__(
@@ -79,11 +81,12 @@ class Worker:
         open_sender: Callable[[Edge, Sequence[str] | None, bool], Sender] | None = None,
         open_receiver: Callable[[Edge, Callable[[Frame], None], bool], Receiver] | None = None,
         link: Link | None = None,
-        replay: Mapping[str, Swaps] | None = None,
+        replay: Replay | None = None,
     ) -> None:
         self.name = name
         self._plan, self._folder, self._link = plan, folder, link
         self._replay = replay
+        self._log = None if folder is None else SwapLog(folder)
         self._limits = limits or Limits()
         self._open_sender, self._open_receiver = open_sender, open_receiver
         self.sources: list[SourceRoot] = []
@@ -97,7 +100,12 @@ class Worker:
         self._finished: set[Segment] = set()
         self._feedback: dict[str, WeightsInput] = {}
         self._trainers: dict[str, tuple[Segment, list[Branch]]] = {}
+        self._repeats: dict[str, dict[Place, tuple[Planned, Use]]] = {}
         self._build()
+        self._changes = Changes(
+            plan, self.segments, self._feedback, folder,
+            (lambda message: None) if link is None else link.send, replay is not None,
+        )  # fmt: skip
 
     # building
 
@@ -106,7 +114,12 @@ class Worker:
         weights = [edge for edge in self._plan.flow.edges if edge.kind == "weights"]
         delays = {edge.target: edge.delay for edge in weights}
         for name in self._plan.workers[self.name]:
-            if self._plan.blocks[name].cls.takes_weights():
+            uses = self._replay.uses.get(name, {}) if self._replay is not None else {}
+            if uses:
+                self._repeats[name] = planned_all(self._plan, name, uses)
+            classes = [self._plan.blocks[name].cls]
+            classes += [planned.cls for planned, _ in self._repeats.get(name, {}).values()]
+            if any(cls.takes_weights() for cls in classes):
                 self._feedback[name] = self._weights_input(name, delays.get(name))
         for block in self._plan.blocks.values():
             if block.name not in here:
@@ -129,11 +142,10 @@ class Worker:
                 self.receivers.append(EdgeRoot(receiver, []))
 
     def _weights_input(self, name: str, delay: int | Literal["live"] | None) -> WeightsInput:
-        log = None if self._folder is None else SwapLog(self._folder)
         if self._replay is not None and not isinstance(delay, int):
-            return ReplayInput(name, self._replay.get(name, {}), log)
+            return ReplayInput(name, self._replay.weights.get(name, {}), self._log)
         first = self._plan.blocks[name].weights
-        return WeightsInput(name, "live" if delay is None else delay, first, log)
+        return WeightsInput(name, "live" if delay is None else delay, first, self._log)
 
     def _join_trainer(self, edge: Edge, inside: bool) -> None:
         """Join a feedback edge to its trainer."""
@@ -155,12 +167,15 @@ class Worker:
             blocks.append(block)
             last = block.cls.signature().delayed or issubclass(block.cls, Sink | Reframe)
             edges = self._plan.children(name)
+            last |= name in self._repeats
             if last or len(edges) != 1 or not self._continues(edges[0].target):
                 break
             name = edges[0].target
         feedback = self._feedback.get(first)
         segment = Segment(blocks, self._plan.flow.seed, feedback)
         self.segments.append(segment)
+        if first in self._repeats:
+            segment.takeovers = Takeovers(blocks[0], self._log, self._repeats[first])
         if feedback is not None:
             branches.append(segment)
         if issubclass(blocks[-1].cls, Trainer):
@@ -169,7 +184,8 @@ class Worker:
         return segment
 
     def _continues(self, name: str) -> bool:
-        return name in self._plan.workers[self.name] and name not in self._feedback
+        here = name in self._plan.workers[self.name]
+        return here and name not in self._feedback and name not in self._repeats
 
     def _outs(self, name: str, branches: list[Branch]) -> list[Out]:
         outs: list[Out] = []
@@ -204,6 +220,7 @@ class Worker:
         try:
             self._loop(wait or (lambda ms: time.sleep(ms / 1e3)))
             self.finished_ns = now_ns()
+            self._changes.end()
             if self._link is not None:
                 self._link.send({"verb": "drained"})
             snapshot = self.snapshot()
@@ -290,19 +307,11 @@ class Worker:
                 self.stop()
             elif message["verb"] == "abort":
                 self._aborted = True
-            elif message["verb"] == "swap" and self._link is not None:
-                answer = {"verb": "swapped", "client": message["client"]}
-                self._link.send(answer | self._swap(message["block"], message["weights"]))
-
-    def _swap(self, block: str, data: str) -> dict[str, Any]:
-        """Swap weights between two frames; returns what to tell the one who asked."""
-        (segment,) = (s for s in self.segments if s.feedback and s.feedback.block == block)
-        try:
-            weights = Weights.from_bytes(base64.b64decode(data))
-            segment.swap(weights)
-        except (WeightsError, ValueError) as error:
-            return {"refused": str(error)}
-        return {"name": weights.name, "version": weights.version}
+            elif message["verb"] == "swap":
+                self._changes.swap(message)
+            elif message["verb"] == "replace":
+                self._changes.replace(message)
+        self._changes.look()
 
     def stop(self) -> None:
         """Let every source close its streams; what is under way is still processed."""
@@ -314,9 +323,16 @@ class Worker:
     def _status(self) -> None:
         """Sum the meters up, so that they stay small, and tell the supervisor."""
         snapshot = self.snapshot()
+        self._keep_notes()
         if self._link is not None:
             live = {s.blocks[-1].name: dict(s.report(None)) for s in self.segments if s.sink}
             self._link.send({"verb": "status", **snapshot, "results": live})
+
+    def _keep_notes(self) -> None:
+        """Write down what trainers decided, while the run goes on."""
+        if self._folder is not None:
+            for segment in self.segments:
+                segment.keep_notes(self._folder)
 
     def _results(self) -> dict[str, Any]:
         folder = None if self._aborted else self._folder
@@ -330,6 +346,8 @@ class Worker:
         if segment not in self._finished:
             self._finished.add(segment)
             segment.finish()
+            if self._folder is not None:
+                segment.keep_notes(self._folder)
         return dict(segment.report(folder))
 
     def last_words(self) -> dict[str, Any]:
@@ -354,13 +372,15 @@ class Worker:
             for name, meter in segment.meters.items():
                 blocks[name] = meter.snapshot()
             latency.merge(Histogram(segment.latency.snapshot()["histogram"]))
+            if (takeovers := segment.takeovers) is not None and takeovers.use is not None:
+                name = takeovers.planned.name
+                blocks[name] |= {"use": takeovers.use.use, "replaced": takeovers.count}
             if segment.feedback is not None:
-                current = segment.feedback.current
+                current = segment.current
                 models[segment.feedback.block] = {
                     "name": current.name if current else "",
                     "version": current.version if current else 0,
                     **segment.feedback.counts,
-                    "rolled_back": 0,
                 }
         left = [source.frames_left for source in self.sources]
         return {

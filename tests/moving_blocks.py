@@ -151,6 +151,61 @@ class Raises(Block, name="frontend.raises"):
         return []
 
 
+class Two(Block, name="detector.two"):
+    """Reads what nobody writes."""
+
+    def process(self, x: Numbers, w: Numbers) -> Summed:
+        return Summed(x + w)
+
+
+class Peeks(Block, name="detector.peeks"):
+    """Reads truth."""
+
+    def process(self, place: Int64[Array, "time"]) -> Summed:
+        return Summed(place * 1.0)
+
+
+class Other(NamedTuple):
+    other: Annotated[Numbers, Field("not what is asked for")]
+
+
+class Mute(Block, name="detector.mute"):
+    """Writes another field."""
+
+    def process(self, x: Numbers) -> Other:
+        return Other(x.copy())
+
+
+class Whole(NamedTuple):
+    y: Annotated[Int64[Array, "time"], Field("whole numbers")]
+
+
+class Rounds(Block, name="detector.whole"):
+    """Writes another dtype."""
+
+    def process(self, x: Numbers) -> Whole:
+        return Whole(x.astype(np.int64))
+
+
+class Early(Block, name="detector.early"):
+    """Fails on every frame."""
+
+    def process(self, x: Numbers) -> Summed:
+        raise KeyError("not yet")
+
+
+class Extra(Block, name="detector.extra"):
+    """Reads a field that others do without, and writes one more."""
+
+    def process(self, x: Numbers, summed: Numbers) -> Both:
+        return Both(x + summed, x - summed)
+
+
+class Both(NamedTuple):
+    y: Annotated[Numbers, Field("x plus the sums")]
+    more: Annotated[Numbers, Field("x minus the sums")]
+
+
 class Journal(Sink, name="sink.journal"):
     """Writes down every frame: stream, seq, sample, marks, and a digest of what it reads."""
 

@@ -9,13 +9,8 @@ import numpy as np
 from jaxtyping import Complex64, Float32, Int8
 
 from blocks import fields
-from blocks.channel.noise import (
-    Position,
-    gaussian,
-    received_type,
-    standard_normal,
-    variance,
-)
+from blocks.channel.noise import gaussian, received_type, standard_normal, variance
+from blocks.position import Position
 from pipeline.block import Block, FieldType, param
 from pipeline.frame import Array, FrameInfo, Scalar
 

@@ -11,7 +11,8 @@ from jaxtyping import Complex64, Float32, Int8
 
 from blocks import fields
 from blocks.channel import tap_files
-from blocks.channel.noise import Position, gaussian, received_type, standard_normal, variance
+from blocks.channel.noise import gaussian, received_type, standard_normal, variance
+from blocks.position import Position
 from pipeline.block import Block, Field, FieldType, param
 from pipeline.errors import ParameterError
 from pipeline.frame import Array, FrameInfo, Scalar
@@ -47,6 +48,13 @@ class Isi(Block, name="channel.isi"):
     words count one after the other. The channel may change at one block, all at once, to
     `changed_taps`, which fade as those before would have; for more changes list the taps of all
     blocks in a file.
+
+    Taps may be uncertain, as those of a channel that was estimated badly: with errors of variance
+    `tap_error`, tap l of each coherence block is taps[l] (1 + sqrt(tap_error) n) ("relative") or
+    taps[l] + sqrt(tap_error) n ("absolute"), n standard normal and drawn anew for each tap and
+    block, after normalisation and fading. ViterbiNet (ibid.) is trained with relative errors of
+    variance 0.1 in blocks of 500 symbols, and its model-based peer has absolute ones, anew with
+    each symbol (coherence = 1). For Poisson noise, errors make no tap negative: it is 0 then.
 
     Gaussian noise has variance 1 / SNR: real for BPSK and OOK, circular complex of that total
     variance for QPSK. Poisson noise (OOK) makes each sample a count of mean
@@ -95,6 +103,15 @@ class Isi(Block, name="channel.isi"):
     periods: tuple[float, ...] = param(
         default=(51.0, 39.0, 33.0, 21.0), unit="coherence blocks", doc="p of the fading, per tap"
     )
+    tap_error: float = param(
+        default=0.0, at_least=0.0, doc="variance of the errors of the taps; 0: none"
+    )
+    tap_error_kind: Literal["relative", "absolute"] = param(
+        default="relative", doc="whether errors are multiples of the tap, or in its unit"
+    )
+    tap_error_from: int = param(
+        default=0, at_least=0, doc="first tap that has errors, 0 the newest symbol's"
+    )
     coherence: int = param(
         default=0,
         at_least=0,
@@ -135,6 +152,11 @@ class Isi(Block, name="channel.isi"):
                 "changed_taps and taps_files are both given; write the change into the files"
             )
         table = self._table()
+        if self.tap_error and self.tap_error_from >= table.shape[1]:
+            raise ParameterError(
+                f"tap_error_from = {self.tap_error_from}, but there are {table.shape[1]} taps, "
+                "counted from 0; choose one of them"
+            )
         if self.normalise and not self._energy(table).all():
             raise ParameterError("taps are all zero and cannot be normalised; give other taps")
         if self.fading != "none" and len(self.periods) < table.shape[1]:
@@ -149,7 +171,8 @@ class Isi(Block, name="channel.isi"):
                 "noise = 'poisson' needs a mean that is not negative; give taps and before that "
                 "are at least 0, or choose noise = 'gaussian'"
             )
-        if self.noise == "poisson" and self._root_snr * table.sum(axis=1).max() > MOST_COUNTS:
+        highest = self._erring(table, np.full(table.shape, 6.0)).sum(axis=1).max()
+        if self.noise == "poisson" and self._root_snr * highest > MOST_COUNTS:
             raise ParameterError(
                 f"snr_db = {self.snr_db} dB gives counts above {MOST_COUNTS}, which float32 "
                 "cannot hold exactly; lower snr_db, or choose noise = 'gaussian'"
@@ -163,13 +186,16 @@ class Isi(Block, name="channel.isi"):
         self._base = self._table()
         if self.normalise:
             self._base /= np.sqrt(self._energy(self._base))
-        self._varies = bool(self.taps_files or self.changed_taps) or self.fading != "none"
+        self._varies = (
+            bool(self.taps_files or self.changed_taps or self.tap_error) or self.fading != "none"
+        )
         # A column of taps per lag, so that each is one slice of memory.
         self._fixed = np.ascontiguousarray(self._base.T)
         self._fixed_field = self._base.astype(np.float32)
         self._tail: Array = np.full(self._base.shape[1] - 1, self.before, np.float64)
         self._position = Position()
         self._normals = self.draws("noise", standard_normal)
+        self._tap_normals = self.draws("tap errors", standard_normal)
         self._uniforms = self.draws("counts", lambda rng, n: rng.random(n))
         if self.noise == "poisson":
             from blocks.kernels import poisson  # numba, which no other setting needs
@@ -242,6 +268,9 @@ class Isi(Block, name="channel.isi"):
         size = math.prod(shape)
         first_block, last_block = first // length, (first + max(size, 1) - 1) // length
         rows = self._rows(np.arange(first_block, last_block + 1))
+        if self.tap_error:
+            normals = self._tap_normals.take(first_block * rows.shape[1], rows.size)
+            rows = self._erring(rows, normals.reshape(rows.shape))
         block = (np.arange(first, first + size) // length - first_block).reshape(shape)
         return np.ascontiguousarray(rows.T), block, rows.astype(np.float32)
 
@@ -263,6 +292,13 @@ class Isi(Block, name="channel.isi"):
             phase = np.pi * k / (np.maximum(5.0 * p - 1.5 * k, 10.0) - 1e-5)
         faded: Array = rows * (0.8 + 0.2 * np.cos(phase))
         return faded
+
+    def _erring(self, rows: Array, normals: Array) -> Array:
+        """Taps (blocks, taps) with errors of so many standard deviations."""
+        error = math.sqrt(self.tap_error) * normals
+        error[:, : self.tap_error_from] = 0.0
+        erring: Array = rows * (1.0 + error) if self.tap_error_kind == "relative" else rows + error
+        return np.maximum(erring, 0.0) if self.noise == "poisson" else erring
 
     def _received(self, sent: Array, taps: Array, block: Array | None) -> Array:
         """Symbols weighted by the taps: float64 or complex128, a new array."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.block import FieldType
 from pipeline.draws import RandomStream
-from pipeline.frame import Array, FrameInfo
+from pipeline.frame import Array
 
 
 def standard_normal(rng: np.random.Generator, count: int) -> Array:
@@ -38,20 +38,3 @@ def gaussian(
 def received_type(sent: FieldType) -> FieldType:
     """The type of the samples in which these symbols arrive: complex if they are complex."""
     return FieldType(("complex64" if sent.dtypes == ("complex64",) else "float32",), sent.dims)
-
-
-class Position:
-    """Where the symbols of a frame stand among all that a channel has passed on.
-
-    It starts at the clock of the stream and counts symbols from there: where an encoder before the
-    channel makes two code bits of one bit, the clock goes on half as fast as the symbols.
-    """
-
-    def __init__(self) -> None:
-        self.next = -1  # not known before the first frame
-
-    def take(self, info: FrameInfo, count: int) -> int:
-        """Position of the first of so many symbols that come now."""
-        first = info.sample if self.next < 0 else self.next
-        self.next = first + count
-        return first

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Complex64, Float32, Int8
+from jaxtyping import Complex64, Float32
 
-from blocks import fields
 from blocks.detector.isi import IsiDetector
+from blocks.detector.sequence import SoftDecided
 from blocks.kernels import max_log, sum_product
 from blocks.kernels.recursion import SoftRecursion
 from pipeline.block import param
 from pipeline.errors import ParameterError
 from pipeline.frame import Array
-
-#: Largest LLR [nat]: beyond it the floors of the messages show.
-LLR_LIMIT = {"single": 38.0, "double": 300.0}
-
-
-class Decided(NamedTuple):
-    """What the detector adds."""
-
-    symbols: Annotated[Int8[Array, "*word time"] | Complex64[Array, "*word time"], fields.SYMBOLS]
-    posterior: Annotated[Float32[Array, "*word time state"], fields.POSTERIOR]
-    llr: Annotated[Float32[Array, "*word time bit"], fields.LLR]
 
 
 class SumProduct(IsiDetector, name="detector.sum_product"):
@@ -95,11 +84,11 @@ class SumProduct(IsiDetector, name="detector.sum_product"):
 
     def process(
         self, samples: Float32[Array, "*word time"] | Complex64[Array, "*word time"]
-    ) -> list[Decided]:
-        return [Decided(*rows) for rows in self._detect(samples)]
+    ) -> list[SoftDecided]:
+        return [SoftDecided(*rows) for rows in self._detect(samples)]
 
-    def finish(self) -> list[Decided]:
-        return [Decided(*rows) for rows in self._rest()]
+    def finish(self) -> list[SoftDecided]:
+        return [SoftDecided(*rows) for rows in self._rest()]
 
     def _recursion(self, is_complex: bool) -> SoftRecursion:
         metrics = self._metrics_of(self._dtype, is_complex=is_complex, noise_var=self._noise_var)
@@ -107,20 +96,5 @@ class SumProduct(IsiDetector, name="detector.sum_product"):
         return kind(metrics, self._alphabet.size, self._start_states(), states=self.states)
 
     def _fields(self, *results: Array) -> tuple[Array, ...]:
-        """Decisions and LLRs from the posteriors of the newest symbol, or from its costs."""
         marginal, posterior = results
-        *shape, order = marginal.shape
-        symbols = np.empty(shape, self._alphabet.dtype)
-        llr = np.empty((*shape, order.bit_length() - 1), np.float32)
-        flat = marginal.reshape(-1, order), self._alphabet
-        rows = symbols.reshape(-1), llr.reshape(-1, order.bit_length() - 1)
-        if self.mode == "max_log":
-            max_log.decide(*flat, LLR_LIMIT["double"], *rows)
-        else:
-            limit = LLR_LIMIT[self.precision]
-            odds = np.empty(llr.shape, marginal.dtype)
-            sum_product.decide(*flat, rows[0], odds.reshape(rows[1].shape))
-            with np.errstate(divide="ignore"):  # a bit that is ruled out: the limit holds
-                np.log(odds, out=odds)
-            np.clip(odds, -limit, limit, out=llr, casting="same_kind")
-        return symbols, posterior, llr
+        return self._soft_of(marginal, posterior, is_max_log=self.mode == "max_log")

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
-
 import numpy as np
-from jaxtyping import Complex64, Float32, Int8
+from jaxtyping import Complex64, Float32
 
-from blocks import fields
 from blocks.detector.isi import IsiDetector
-from blocks.kernels import branch_metrics, viterbi
+from blocks.detector.sequence import Decided
+from blocks.kernels import viterbi
 from pipeline.frame import Array
-
-
-class Decided(NamedTuple):
-    """What the detector adds."""
-
-    symbols: Annotated[Int8[Array, "*word time"] | Complex64[Array, "*word time"], fields.SYMBOLS]
 
 
 class Viterbi(IsiDetector, name="detector.viterbi"):
@@ -52,7 +44,4 @@ class Viterbi(IsiDetector, name="detector.viterbi"):
         return viterbi.Viterbi(metrics, self._alphabet.size, self._start_states())
 
     def _fields(self, *results: Array) -> tuple[Array, ...]:
-        (indices,) = results
-        symbols = np.empty(indices.shape, self._alphabet.dtype)
-        branch_metrics.look_up(indices.reshape(-1), self._alphabet, symbols.reshape(-1))
-        return (symbols,)
+        return (self._symbols_of(*results),)

@@ -1,7 +1,7 @@
 """Activations of networks, and softmax along the rows of an array.
 
 `sigmoid` and `tanh` take a number or a vector inside an `unrolled` function, or a numpy array; the
-kernels work in place on columns of an array (rows, width) float32, whole vectors at a time: up to
+kernels work in place on columns of an array (rows, width), whole vectors at a time: up to
 LANES - 1 columns after the last one are overwritten, and must be there.
 """
 
@@ -103,4 +103,4 @@ def log_softmax(y: Array, column: int, n: int) -> None:
             y[row, s] = -math.inf
         top = _greatest(y, row, column, blocks - 1)
         total = _exp_sum(y, row, column, blocks - 1, top)
-        _subtract(y, row, column, blocks, top + np.float32(math.log(total)))
+        _subtract(y, row, column, blocks, top + y.dtype.type(math.log(total)))

@@ -18,6 +18,8 @@ from pipeline.weights import Weights
 KINDS = {
     "taps": "blocks.nodes.taps:Taps",
     "class_gaussians": "blocks.nodes.class_gaussians:ClassGaussians",
+    "dense": "blocks.nodes.dense:Dense",
+    "wiener": "blocks.nodes.wiener:Wiener",
 }
 
 
@@ -107,13 +109,40 @@ class Trainable(Node):
     def parameters(self) -> Array:
         """(n,) float64, a copy."""
 
+    def prepared(self, samples: Array, labels: Array) -> Self:
+        """With what these tell without gradients, before it is trained on them from the start."""
+        return self
+
     @abstractmethod
     def moved(self, parameters: Array) -> Self:
         """The same kind of node with other parameters."""
 
     @abstractmethod
     def gradient(self, samples: Array, labels: Array) -> tuple[float, Array]:
-        """Mean of `losses` over samples with a label, and its gradient (n,) float64."""
+        """Mean of `losses` over samples with a label, and its gradient (n,) float64.
+
+        ValueError where no sample has a label. Not finite where samples or parameters are not.
+        """
+
+    def gradient_at(self, parameters: Array, samples: Array, labels: Array) -> tuple[float, Array]:
+        """`gradient` of the node that has these parameters, unrounded."""
+        return self.moved(parameters).gradient(samples, labels)
+
+    def hessian_product(self, samples: Array, labels: Array, direction: Array) -> Array:
+        """Derivative of the gradient along a direction (n,), float64.
+
+        By a central difference of gradients in float64: a step of 1e-5 leaves some ten digits, and
+        seldom passes a kink of a ReLU.
+        """
+        length = float(np.linalg.norm(direction))
+        if length == 0.0:
+            return np.zeros(len(direction))
+        step = 1e-5 / length * direction
+        (_, ahead), (_, behind) = (
+            self.gradient_at(self.parameters + by, samples, labels) for by in (step, -step)
+        )
+        product: Array = (ahead - behind) * (length / 2e-5)
+        return product
 
     @abstractmethod
     def jacobian(self, samples: Array) -> tuple[Array, Array]:

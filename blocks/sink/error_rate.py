@@ -92,11 +92,15 @@ class ErrorRate(Sink, name="sink.error_rate"):
     hold an error and the error rate by position in the word. Nothing depends on how the streams
     were cut, or on the order in which their frames came.
 
+    Pilots, which the receiver knows, are left out where the decoder says which words they are
+    (`pilot`), as if they had not been sent: nothing below counts them.
+
     Where a mark `<block>.version` changes, the report remembers it (the first 64 of them):
     [symbol, stream, block, version], `symbol` counted from the start of the stream.
 
     sent, symbols  (time) or (word, time) integers or complex; or other dims, such as (data) of
                    information bits: reads = { sent = "bits", symbols = "payload" }
+    pilot          (word) bool, optional
     """
 
     skip: int = param(
@@ -114,6 +118,10 @@ class ErrorRate(Sink, name="sink.error_rate"):
             raise ConnectError(
                 f"'symbols' is {symbols}, but 'sent' is {sent}; they must come from one alphabet"
             )
+        if "pilot" in reads and len(sent.dims) != 2:
+            raise ConnectError(
+                f"'pilot' is told for each word, but 'sent' is {sent}; compare words with words"
+            )
         return {}
 
     def start(self) -> None:
@@ -123,7 +131,15 @@ class ErrorRate(Sink, name="sink.error_rate"):
         self._versions: dict[str, dict[str, Scalar]] = {}  # stream -> mark -> the last value
         self._changes: list[list[Any]] = []
 
-    def process(self, sent: Symbols, symbols: Symbols, info: FrameInfo = FrameInfo()) -> None:
+    def process(
+        self,
+        sent: Symbols,
+        symbols: Symbols,
+        info: FrameInfo = FrameInfo(),
+        pilot: Bool[Array, "word"] | None = None,
+    ) -> None:
+        if pilot is not None and pilot.any():
+            sent, symbols = sent[~pilot], symbols[~pilot]
         seen = self._seen.get(info.stream, 0)
         self._seen[info.stream] = seen + sent.size
         if info.marks:

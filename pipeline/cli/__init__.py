@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from pipeline.cli import looking, measuring, models, running
+from pipeline.cli import looking, measuring, models, running, training
 from pipeline.cli.common import complain
 from pipeline.errors import KalvitError
 
@@ -81,6 +81,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "list": looking.list_,
     "bench": measuring.bench,
     "tune": measuring.tune,
+    "train": training.train,
     "status": running.status,
     "swap": running.swap,
     "stop": running.stop,

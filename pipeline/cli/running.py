@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from pipeline.flow import Flow
 
 SWAP_MS = 10_000  # the worker answers between two frames, and a block may warm up first
+REPLACE_MS = 60_000  # the kernels of another block may have to be compiled
 
 
 def run(
@@ -59,7 +61,7 @@ def run(
     worker: Workers = None,
     replay: Annotated[
         str | None,
-        typer.Option(metavar="RUN", help="repeat the weights of a run of this flow, at its frames"),
+        typer.Option(metavar="RUN", help="repeat the swaps of a run of this flow, at its frames"),
     ] = None,
     blocks: BlockFiles = None,
 ) -> None:
@@ -106,7 +108,7 @@ def _run_to_replay(run: str, flow: Flow, seed: int | None) -> Path:
     from pipeline.swaps import read_swaps
 
     folder = Path(run) if "/" in run else runs_folder() / run
-    read_swaps(folder)  # refused before anything starts
+    replay = read_swaps(folder)  # refused before anything starts
     try:
         found = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         name, own = str(found["flow"]), int(found["seed"])
@@ -117,6 +119,10 @@ def _run_to_replay(run: str, flow: Flow, seed: int | None) -> Path:
             f"{folder} is a run of {name} with seed {own}; a replay takes the same flow and seed"
         )
     flow.seed = own
+    for block, uses in replay.uses.items():
+        if block in flow.blocks:  # edges may run elsewhere this time
+            others = tuple(dict.fromkeys(use.use for use in uses.values()))
+            flow.blocks[block] = replace(flow.blocks[block], alternatives=others)
     return folder
 
 
@@ -195,15 +201,53 @@ def status(run: RunName = None) -> None:
 
 def swap(
     run: Annotated[str, typer.Argument(metavar="RUN", help="id of the run, as `status` shows it")],
-    block: Annotated[str, typer.Argument(metavar="BLOCK", help="a block that takes weights")],
+    block: Annotated[str, typer.Argument(metavar="BLOCK", help="a block of it")],
     version: Annotated[
         str,
         typer.Argument(
-            metavar="VERSION", help="NAME@VERSION, or a number of the model that the block has"
+            metavar="[VERSION]",
+            help="NAME@VERSION, or a number of the model that the block has",
+            show_default=False,
         ),
-    ],
+    ] = "",
+    use: Annotated[
+        str,
+        typer.Option(metavar="NAME", show_default=False, help="let this block take its place"),
+    ] = "",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PARAM=VALUE", help="a parameter of the block of --use"),
+    ] = None,
 ) -> None:
-    """Give a block of a running flow other weights, between two frames."""
+    """Give a block of a running flow other weights, or its place away.
+
+    Either happens between two frames. A parameter of the block of --use that is not set has the
+    value that a parameter of this name had before, or else its default.
+    """
+    from pipeline.errors import RunError
+
+    if bool(version) == bool(use) or (settings and not use):
+        raise RunError("give either a VERSION of a model, or a block to --use, which --set is for")
+    if use:
+        _replace(run, block, use, settings or [])
+    else:
+        _swap_weights(run, block, version)
+
+
+def _replace(run: str, block: str, use: str, settings: list[str]) -> None:
+    from pipeline.control import ask
+    from pipeline.errors import RunError
+    from pipeline.rundir import find
+
+    name, endpoint = find(run)
+    message = {"verb": "replace", "block": block, "use": use, "set": settings}
+    answer = ask(endpoint, message, REPLACE_MS)
+    if "refused" in answer:
+        raise RunError(f"{name} refused {use}: {answer['refused']}; nothing has changed")
+    print(f"{block} of {name} is now {answer['use']}")
+
+
+def _swap_weights(run: str, block: str, version: str) -> None:
     import base64
 
     from pipeline.control import ask
@@ -225,10 +269,7 @@ def swap(
     text = base64.b64encode(weights.to_bytes()).decode()
     answer = ask(endpoint, {"verb": "swap", "block": block, "weights": text}, SWAP_MS)
     if "refused" in answer:
-        before = serving[block]
-        still = (
-            f"{before['name']}@{before['version']} serves on" if before["name"] else "none serve"
-        )
+        still = f"{answer['serves']} serves on" if answer.get("serves") else "none serve"
         raise RunError(f"{name} refused {version}: {answer['refused']}; {still}")
     print(f"{block} of {name} now has {answer['name']}@{answer['version']}")
 

@@ -49,6 +49,7 @@ class Sender:
         self.name, self.socket = name, socket
         self._codec = codec
         self._carried = None if carried is None else tuple(carried)
+        self._n_carried = -1 if carried is None else len(carried)
         self._lossless = lossless
         self._window = window
         self.frames = 0
@@ -61,7 +62,6 @@ class Sender:
         self._shared_bytes = 0
         self._shared_since = 0
         self._waiting: deque[_Packed] = deque()
-        self._as_they_are: set[str] = set()  # streams whose frames hold just what is carried
         self._closing = False
         self._closed = False
 
@@ -84,7 +84,7 @@ class Sender:
 
     def push(self, frame: Frame) -> None:
         """Send a frame, or keep it until there is credit."""
-        if frame.stream not in self._as_they_are:
+        if len(frame.fields) != self._n_carried:
             frame = self._project(frame)
         pieces, size, large = self._codec.pack(frame)
         granted = self._granted + size
@@ -145,9 +145,6 @@ class Sender:
         if frame.kind is not DATA or self._carried is None:
             return frame
         kind, stream, seq, sample, born_ns, fields, marks = frame
-        if len(fields) == len(self._carried):
-            self._as_they_are.add(stream)  # the frames of a stream all hold the same fields
-            return frame
         kept = {name: fields[name] for name in self._carried}
         return Frame(kind, stream, seq, sample, born_ns, kept, marks)
 

@@ -169,7 +169,7 @@ def test_results_leave_out_lists_and_pictures():
 def test_results_say_which_weights_serve():
     model = {"name": "net", "version": 3, "swaps": 2, "refused": 1, "rolled_back": 0}
     *_, line = result_lines(summary(models={"detector": model}))
-    assert line == "detector: weights net@3, 2 swaps, 1 refused"
+    assert line == "detector: weights net@3, 2 swaps, 1 refused, 0 rolled back"
 
 
 def test_samples_that_a_source_lost_have_a_line():

@@ -15,8 +15,9 @@ from pipeline.errors import FlowError, RunError, WeightsError
 from pipeline.flow import Flow
 from pipeline.frame import Frame, Kind
 from pipeline.roots import Limits
-from pipeline.segment import BlockError, WeightsInput
+from pipeline.segment import BlockError
 from pipeline.weights import Weights
+from pipeline.weights_input import WeightsInput
 
 pytestmark = pytest.mark.usefixtures("register")
 register = moving_blocks.register
@@ -290,7 +291,7 @@ def test_an_input_admits_a_frame_once_the_answer_it_waits_for_has_come():
     waiting.take(3, [block])
     assert (block.gain, waiting.current.version) == (1.0, 1)
     waiting.take(3, [block])
-    assert waiting.counts == {"swaps": 1, "refused": 0}
+    assert waiting.counts == {"swaps": 1, "refused": 0, "rolled_back": 0}
     waiting.take(4, [block])
     assert block.gain == 2.0
 
@@ -303,7 +304,7 @@ def test_an_input_that_is_live_takes_only_the_newest_that_fits():
         waiting.push(answer(after, version, name))
     waiting.take(0, [first, second])
     assert (first.gain, second.gain, waiting.current.version) == (2.0, 2.0, 2)
-    assert waiting.counts == {"swaps": 1, "refused": 1}
+    assert waiting.counts == {"swaps": 1, "refused": 1, "rolled_back": 0}
     assert "weights 'other' are no gain" in waiting.refusals[0]
 
 
@@ -320,7 +321,7 @@ def test_weights_that_one_instance_refuses_serve_none():
         waiting.push(answer(version, version))
         waiting.take(0, blocks)
     assert [block.gain for block in blocks] == [1.0, 1.0]
-    assert waiting.counts == {"swaps": 1, "refused": 1}
+    assert waiting.counts == {"swaps": 1, "refused": 1, "rolled_back": 0}
 
 
 def test_damaged_weights_are_refused_and_answer_all_the_same():
@@ -332,7 +333,7 @@ def test_damaged_weights_are_refused_and_answer_all_the_same():
     waiting.take(1, [block])
     assert block.gain == 0.0
     assert waiting.current is None
-    assert waiting.counts == {"swaps": 0, "refused": 1}
+    assert waiting.counts == {"swaps": 0, "refused": 1, "rolled_back": 0}
     assert "fail their SHA-256" in waiting.refusals[0]
 
 

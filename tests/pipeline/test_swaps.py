@@ -9,18 +9,16 @@ import re
 import shutil
 import sys
 import tempfile
-import threading
-import time
 from pathlib import Path
 
 import moving_blocks
 import numpy as np
 import pytest
+from running import Running
 from splits import results_of, run_alone
 
-from pipeline import catalogue, cli, rundir
+from pipeline import catalogue, cli
 from pipeline.block import Block
-from pipeline.control import ask
 from pipeline.draws import RandomStream
 from pipeline.errors import RunError, WeightsError
 from pipeline.flow import Flow
@@ -29,7 +27,7 @@ from pipeline.models import Models
 from pipeline.roots import Limits
 from pipeline.segment import BlockError
 from pipeline.supervisor import Supervisor
-from pipeline.swaps import SwapLog, read_swaps
+from pipeline.swaps import Replay, SwapLog, read_swaps
 from pipeline.weights import Weights
 from pipeline.worker import Worker
 
@@ -157,54 +155,13 @@ def test_a_model_of_another_shape_ends_the_run_with_what_the_block_says(place):
 # swaps
 
 
-class Running:
-    """A run in the background; `swap` asks for other weights as the command line does."""
-
-    def __init__(self, flow: Flow, replay: Path | None = None, until: int = 1) -> None:
-        self.boss = Supervisor(flow.check(), block_files=[BLOCKS], replay=replay)
-        self.outcome = None
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-        deadline = time.monotonic() + 60.0
-        while self.frames < until:
-            assert time.monotonic() < deadline
-            assert self._thread.is_alive()
-            time.sleep(0.01)
-
-    def _run(self) -> None:
-        self.outcome = self.boss.run()
-
-    @property
-    def frames(self) -> int:
-        try:
-            _, self.endpoint = rundir.find(None)
-            found = ask(self.endpoint, {"verb": "status"})["summary"]["blocks"]
-        except RunError:
-            return 0
-        return found.get("learned", {"frames": 0})["frames"]
-
-    def swap(self, weights: Weights | bytes | str | None, block: str = "learned") -> dict:
-        data = weights.to_bytes() if isinstance(weights, Weights) else weights
-        text = base64.b64encode(data).decode() if isinstance(data, bytes) else data
-        return ask(self.endpoint, {"verb": "swap", "block": block, "weights": text}, 10_000)
-
-    def stop(self):
-        ask(self.endpoint, {"verb": "stop"})
-        return self.end()
-
-    def end(self):
-        self._thread.join(60.0)
-        assert self.outcome is not None
-        return self.outcome
-
-
 def test_swaps_in_a_running_flow_lose_no_frame_and_each_frame_says_what_decided_it(place):
     """Three workers, two streams, gaps; half the offers are refused."""
     source = {"keys": ["left", "right"], "gaps": [20, 50]}
     asked = flow("gain@1", frames=1_000_000, rate=300.0, **source)
     asked.assign("rx", ["learned"])
     asked.assign("last", ["end"])
-    running = Running(asked)
+    running = Running(asked, [BLOCKS])
     offers = [Models().load("gain@2"), Models().load("gain@1")]
     for number in range(60):
         weights = offers[number % 2]
@@ -261,7 +218,7 @@ def test_a_replay_repeats_what_a_live_trainer_brought_about(place):
 
 
 def test_a_swap_is_refused_where_another_order_was_promised(place):
-    running = Running(flow(trainer=True, delay=1, frames=1_000_000, rate=300.0))
+    running = Running(flow(trainer=True, delay=1, frames=1_000_000, rate=300.0), [BLOCKS])
     assert "its trainer emitted 1 frames before" in running.swap(gain(3.0))["refused"]
     outcome = running.stop()
     assert not (outcome.folder / "swaps.jsonl").exists()
@@ -284,7 +241,7 @@ class Asking:
 
 def test_a_run_that_repeats_another_takes_no_swaps(place):
     link = Asking(gain(3.0))
-    replay = {"learned": {("main", 5): gain(7.0, version=9)}}
+    replay = Replay({"learned": {("main", 5): gain(7.0, version=9)}})
     plan = flow("gain@1", frames=60, rate=600.0).check()
     log = Worker(plan, link=link, replay=replay).run()["results"]["end"]["log"]
     (answer,) = link.answers
@@ -315,7 +272,7 @@ def test_a_log_comes_back_as_it_was_written(tmp_path):
     first.refused("a", "no good")
     first.swapped("a", "other", 7, gain(1.0, 6))
     first.swapped("a", "main", 9, gain(2.0, 7, arrays={"gain": np.arange(50_000.0)}))
-    found = read_swaps(tmp_path)
+    found = read_swaps(tmp_path).weights
     assert {(block, *place): weights.version for block, swaps in found.items()
             for place, weights in swaps.items()} == {
         ("a", "main", 1): 5, ("b", "main", 1): 5, ("a", "other", 7): 6, ("a", "main", 9): 7,
@@ -344,7 +301,7 @@ def test_weights_of_a_log_that_were_changed_are_told(tmp_path):
     for at in range(len(good)):
         file.write_bytes(good[:at] + bytes([good[at] ^ 0x10]) + good[at + 1 :])
         try:
-            found = read_swaps(tmp_path)["a"]["main", 1]
+            found = read_swaps(tmp_path).weights["a"]["main", 1]
         except RunError:
             told += 1
         else:  # a byte that only fills up
@@ -395,7 +352,7 @@ def test_models_are_listed_shown_promoted_and_verified(place, kalvit):
 
 
 def test_swap_and_replay_from_the_command_line(place, kalvit):
-    running = Running(flow("gain@1", frames=1_000_000, rate=300.0))
+    running = Running(flow("gain@1", frames=1_000_000, rate=300.0), [BLOCKS])
     run = running.boss.run_id
     assert kalvit("swap", run, "learned", "2")[:2] == (0, f"learned of {run} now has gain@2\n")
     assert kalvit("swap", run, "learned", "gain@1")[0] == 0

@@ -147,6 +147,57 @@ def test_coherence_of_words_counts_their_symbols_one_after_the_other():
     assert fields["taps"].shape == (3, 4)
 
 
+# uncertain taps
+
+DECAYING = np.exp(-0.2 * np.arange(4))
+
+
+@pytest.mark.parametrize(("kind", "scale"), [("relative", DECAYING), ("absolute", np.ones(4))])
+def test_uncertain_taps_have_the_stated_variance_in_every_coherence_block(kind, scale):
+    words = 20_000
+    fields = impulse_responses(words, tap_error=0.1, tap_error_kind=kind)
+    np.testing.assert_array_equal(fields["taps"], fields["samples"])
+    errors = (fields["taps"] - DECAYING) / scale / np.sqrt(0.1)
+    assert np.abs(errors.mean(axis=0)).max() < 4 / np.sqrt(words)
+    # Independent from tap to tap and from block to block.
+    np.testing.assert_allclose(np.cov(errors.T), np.eye(4), atol=4 * np.sqrt(2 / words))
+    assert abs(np.mean(errors[1:] * errors[:-1])) < 4 / np.sqrt(4 * words)
+    assert stats.kstest(errors.ravel(), "norm").pvalue > 1e-3
+
+
+def test_errors_begin_at_the_tap_that_is_named():
+    taps = impulse_responses(5, tap_error=0.1, tap_error_from=1)["taps"]
+    np.testing.assert_array_equal(taps[:, 0], 1.0)
+    assert (np.abs(taps[:, 1:] / np.float32(DECAYING[1:]) - 1.0) > 1e-4).all()
+
+
+@pytest.mark.parametrize("coherence", [1, 500])
+def test_uncertain_taps_hold_for_a_coherence_block_however_the_stream_is_cut(coherence):
+    setting = {"tap_error": 0.1, "coherence": coherence, "noise": "none"}
+    whole = run(BPSK[:2000], **setting)
+    symbols_before = np.stack([np.r_[np.zeros(lag), BPSK[: 2000 - lag]] for lag in range(4)], 1)
+    used = np.repeat(whole["taps"], coherence, axis=0)
+    np.testing.assert_allclose(whole["samples"], (symbols_before * used).sum(1), atol=1e-5)
+    parts = [{"sent": part} for part in np.split(BPSK[:2000], [3, 700, 1499])]
+    cut = np.concatenate([fields["samples"] for fields in drive(Isi(**setting), parts)])
+    np.testing.assert_array_equal(cut, whole["samples"])
+
+
+def test_errors_come_on_top_of_normalised_and_fading_taps():
+    setting = {"taps": (3.0, 4.0), "normalise": True, "fading": "cosine"}
+    plain = impulse_responses(50, **setting)["taps"]
+    erring = impulse_responses(50, tap_error=0.01, **setting)["taps"]
+    other = impulse_responses(50, tap_error=0.01, taps=(1.0, 1.0))["taps"]
+    np.testing.assert_allclose(erring / plain, other, rtol=1e-5)
+
+
+def test_uncertain_taps_of_poisson_noise_are_never_negative():
+    setting = {"noise": "poisson", "snr_db": 20.0, "tap_error": 0.5, "tap_error_kind": "absolute"}
+    fields = run(np.ones((500, 4), np.int8), **setting)
+    assert fields["taps"].min() == 0.0
+    assert np.mean(fields["taps"] == 0.0) > 0.05
+
+
 def test_poisson_counts_have_mean_and_variance_root_snr_times_signal_plus_one():
     samples = run(np.ones(60_000, np.int8), taps=(1.0, 0.5), noise="poisson", snr_db=20.0)
     counts = samples["samples"][1:]
@@ -302,6 +353,12 @@ def test_files_of_single_taps_must_agree_in_length(tmp_path):
         ({"taps": [1.0, -0.5], "noise": "poisson"}, "mean that is not negative"),
         ({"noise": "poisson", "before": -1}, "mean that is not negative"),
         ({"noise": "poisson", "snr_db": 140.0}, "gives counts above"),
+        (
+            {"noise": "poisson", "snr_db": 120.0, "tap_error": 9.0, "tap_error_kind": "absolute"},
+            "gives counts above",
+        ),
+        ({"tap_error": 0.1, "tap_error_from": 4}, "tap_error_from = 4, but there are 4 taps"),
+        ({"tap_error": -0.1}, "tap_error = -0.1, but it must be at least 0"),
         ({"before": 2}, "before = 2, but it must be one of -1, 0, 1"),
         ({"tanh": -1.0}, "tanh = -1.0 1/V, but it must be at least 0.0"),
     ],

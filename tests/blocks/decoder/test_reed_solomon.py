@@ -3,6 +3,7 @@ import pytest
 
 from blocks.decoder.reed_solomon import ReedSolomon
 from blocks.encoder.reed_solomon import ReedSolomon as Encoder
+from blocks.source.random_bits import RandomBits
 from pipeline.errors import FieldError
 from pipeline.flow import Flow
 from pipeline.instance import drive
@@ -66,6 +67,65 @@ def test_fields_of_another_length_are_refused():
         decoded(CODED[:, :120])
     with pytest.raises(FieldError, match=r"'erased' has 16 bytes per word, but n = 17"):
         decoded(CODED, erased=np.zeros((5, 16), bool))
+
+
+# pilots
+
+
+def sent_with_pilots(words, **values):
+    """Information and code bits of so many words."""
+    source = RandomBits(frames=1, length=104, words=words, **values)
+    source.start()
+    bits = source.process().bits
+    return bits, drive(Encoder(**CODE), [{"bits": bits}])[0]["coded"]
+
+
+def test_pilots_are_known_whatever_was_decided():
+    bits, coded = sent_with_pilots(8, pilot_every=3, pilot_seed=9)
+    hard = np.random.default_rng(4).integers(0, 2, coded.shape, dtype=np.uint8)
+    hard[6] = coded[6]
+    hard[6, [0, 50]] ^= 1
+    (found,) = drive(ReedSolomon(**CODE, pilot_every=3, pilot_seed=9), [{"hard": hard}])
+    pilot = np.array([0, 3, 6])
+    np.testing.assert_array_equal(np.flatnonzero(found["pilot"]), pilot)
+    np.testing.assert_array_equal(np.flatnonzero(found["accepted"]), pilot)
+    np.testing.assert_array_equal(found["payload"][pilot], bits[pilot])
+    np.testing.assert_array_equal(found["reencoded"][pilot], coded[pilot])
+    wrong = hard[pilot] != coded[pilot]
+    np.testing.assert_allclose(found["difference"][pilot], wrong.mean(axis=1), rtol=1e-6)
+    assert found["difference"][6] == np.float32(2 / 136)
+    np.testing.assert_array_equal(
+        found["corrected"][pilot], wrong.reshape(3, 17, 8).any(axis=2).sum(axis=1)
+    )
+    assert found["corrected"][0] > 2  # more than the code could correct
+
+
+def test_without_pilots_no_word_is_one():
+    np.testing.assert_array_equal(decoded(CODED)["pilot"], False)
+
+
+def test_pilots_stay_where_they_are_when_words_are_lost_in_a_gap():
+    # The runtime starts a block anew after a gap; the clock tells how long that was.
+    bits, coded = sent_with_pilots(12, pilot_every=3)
+    decoder = ReedSolomon(**CODE, pilot_every=3)
+    (before,) = drive(decoder, [{"hard": coded[:4]}])
+    (after,) = drive(decoder, [{"hard": 1 - coded[8:]}], sample=8)
+    np.testing.assert_array_equal(before["pilot"], [True, False, False, True])
+    np.testing.assert_array_equal(after["pilot"], [False, True, False, False])
+    np.testing.assert_array_equal(after["payload"][1], bits[9])
+
+
+def test_errors_of_pilots_are_not_counted():
+    flow = Flow.load("coded_isi")
+    flow.set("bits.pilot_every", 5)
+    flow.set("decoder.pilot_every", 5)
+    results = run(flow, frames=4)["results"]
+    for sink, per_word in (("uncoded", 136), ("errors", 120)):
+        assert results[sink]["words"] == 80
+        assert results[sink]["symbols"] == 80 * per_word
+    flow.set("decoder.pilot_seed", 1)  # knows other bits than were sent
+    wrong = run(flow, frames=4)["results"]
+    assert wrong["errors"]["errors"] == results["errors"]["errors"]
 
 
 def rates(frames, words, **settings):

@@ -67,6 +67,25 @@ def test_complex_symbols_differ_if_a_sign_differs():
     assert report_of([(sent, symbols)])["errors"] == 3
 
 
+def test_pilots_are_left_out_as_if_they_had_not_been_sent():
+    sent = bpsk(6, 10)
+    symbols = flipped(sent, [0, 5, 12, 31, 59])
+    pilot = np.array([True, False, False, True, False, False])
+    sink = ErrorRate(skip=10)
+    drive(sink, [{"sent": sent, "symbols": symbols, "pilot": pilot}])
+    assert sink.report(None) == report_of([(sent[~pilot], symbols[~pilot])], skip=10)
+    assert sink.report(None)["errors"] == 1
+    assert sink.report(None)["words"] == 3
+
+
+def test_pilots_must_be_words_of_what_is_compared():
+    stream = FieldType.of("int8", "time")
+    with pytest.raises(ConnectError, match="'pilot' is told for each word, but 'sent' is int8"):
+        ErrorRate().narrow(
+            {"sent": stream, "symbols": stream, "pilot": FieldType.of("bool", "word")}
+        )
+
+
 def test_bits_may_differ_in_dtype():
     sent = np.array([True, False, True])
     assert report_of([(sent, np.array([1, 1, 1], np.uint8))])["errors"] == 1

@@ -4,6 +4,7 @@ from scipy import stats
 
 from blocks.source.random_bits import RandomBits
 from pipeline.block import Context
+from pipeline.errors import ParameterError
 
 
 def bits_of(stream="main", seed=0, **values):
@@ -47,3 +48,22 @@ def test_an_endless_source_does_not_know_what_is_left():
     source.start()
     assert source.process().bits.shape == (2,)
     assert source.frames_left() is None
+
+
+def test_pilots_are_the_same_whoever_sends_them_and_the_others_as_without():
+    setting = {"frames": 1, "length": 40, "words": 12}
+    plain = bits_of(**setting)[0]
+    one = bits_of(pilot_every=5, **setting)[0]
+    other = bits_of("1", 3, pilot_every=5, **setting)[0]
+    pilot = np.array([0, 5, 10])
+    np.testing.assert_array_equal(one[pilot], other[pilot])
+    rest = np.setdiff1d(np.arange(12), pilot)
+    np.testing.assert_array_equal(one[rest], plain[rest])
+    seeded = bits_of(pilot_every=5, pilot_seed=1, **setting)[0]
+    assert 0.3 < np.mean(seeded[pilot] == one[pilot]) < 0.7
+    assert len({tuple(word) for word in one}) == 12
+
+
+def test_pilots_need_words():
+    with pytest.raises(ParameterError, match="pilot_every = 5 counts words, but words = 0"):
+        RandomBits(pilot_every=5)

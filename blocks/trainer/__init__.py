@@ -1,0 +1,1 @@
+"""Trainers: blocks that make new weights of what they see, while a flow runs."""
