@@ -55,17 +55,17 @@ class Schedule(NamedTuple):
     batch       pieces, or trajectories, at once
     long_steps  of Adam on trajectories from their start, after those
     truncate    steps through which gradients pass there; 0: all of a trajectory
-    rate        learning rate; it falls to a tenth during each of the two
+    rate        learning rate of the warm-up, half of it afterwards; falls to a tenth in each
     decay       L2 norm of the weights in the loss
     clip        longest gradient
     every       steps between looks at the held-out trajectories
     patience    looks without a better one after which either of the two ends
     """
 
-    steps: int = 1000
+    steps: int = 2500
     piece: int = 60
     batch: int = 32
-    long_steps: int = 0
+    long_steps: int = 1000
     truncate: int = 60
     rate: float = 1e-3
     decay: float = 1e-4
@@ -120,22 +120,22 @@ class _Training:
     def run(self) -> Found:
         s = self.schedule
         self._look()
-        self._phase(s.steps, self._pieces())
-        self._phase(s.long_steps, self._trajectories())
+        self._phase(s.steps, s.rate, self._pieces())
+        self._phase(s.long_steps, 0.5 * s.rate, self._trajectories())
         self.network.load_state_dict(self.kept)
         if not self.best < math.inf:
             raise ValueError("no weights were found with which all held-out trajectories are kept")
         return Found(self.taken, self.best)
 
-    def _phase(self, steps: int, passes: Iterator[float]) -> None:
+    def _phase(self, steps: int, rate: float, passes: Iterator[float]) -> None:
         """Take so many steps, or fewer where they lead nowhere, from the best weights so far."""
         s = self.schedule
         self.network.load_state_dict(self.kept)
-        adam = torch.optim.Adam(self.network.parameters(), lr=s.rate, weight_decay=s.decay)
+        adam = torch.optim.Adam(self.network.parameters(), lr=rate, weight_decay=s.decay)
         looks = 0
         for step in range(steps):
             for group in adam.param_groups:
-                group["lr"] = s.rate * 0.1 ** (step / steps)
+                group["lr"] = rate * 0.1 ** (step / steps)
             adam.zero_grad(set_to_none=True)
             error = next(passes)
             if math.isfinite(error):
