@@ -38,7 +38,9 @@ def _anywhere(results: Mapping[str, Any], name: str) -> bool:
 def _cell(found: Mapping[str, Any] | None) -> str:
     if found is None:
         return ""
-    text = rate_text(found["symbol_error_rate"])
+    text = rate_text(found["comparable_rate"])
+    if found["comparable_rate"] != found["symbol_error_rate"]:
+        text = "~" + text
     return f"**{text}**" if found.get("best") else text
 
 
