@@ -68,7 +68,7 @@ CHANNELS = {
         Channel(
             "quantised", "Gaussian noise, then 4 levels", "bpsk",
             {"quantiser_bits": 2, "quantiser_range": 2.0},
-            {**_SYMBOLS, 8: 10_000, 10: 10_000},
+            {-6: 5_000, -2: 5_000, 2: 5_000, 6: 5_000, 10: 10_000},
         ),
     )
 }  # fmt: skip
