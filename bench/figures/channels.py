@@ -29,7 +29,8 @@ class Channel(NamedTuple):
     """One kind of channel, with taps exp(-decay l), l = 0 ... 3.
 
     values    parameters of channel.isi
-    symbols   SNR [dB] -> test symbols over each decay: exact MAP makes 1000 errors or more in all
+    symbols   SNR [dB] -> test symbols over each decay: over all, exact MAP makes some 1000 errors
+              or more (500 at the last of Poisson counts)
     """
 
     name: str
