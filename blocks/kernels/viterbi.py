@@ -395,15 +395,24 @@ class Viterbi(Recursion):
             self._costs(end), first, scratch, *sizes, symbols,
         )  # fmt: skip
 
-    def decide_by_table(self, of: table.Table, samples: Array, end: Array) -> tuple[Array, ...]:
+    def decide_by_table(
+        self, of: table.Table, samples: Array, *, end: Array | None = None
+    ) -> tuple[Array, ...]:
         """As `decide`, of words of samples whose metrics a table gives.
 
         samples   (words, time)      float32
-        end       (n_states,) bool   states after the last step
+        end       (n_states,) bool   states after the last step; None: any
         """
-        results = self.empty(*samples.shape)
+        words, steps = samples.shape
+        end = self._any if end is None else end
+        results = self.empty(words, steps)
         samples = np.require(samples, np.float32, ["C", "W"])  # as in trellis.Metrics.flat
-        steps = samples.shape[1]
+        if words == 1:  # lanes would be idle but for one
+            rows = self._room("rows", steps * self.metrics.width)
+            of.log_probabilities(samples[0], rows.reshape(steps, -1))
+            np.negative(rows, out=rows)
+            self._one(rows, 0, steps, 0, self.start, end, 0, (results[0][0],))
+            return results
         sizes = self._sizes(16 // self.order)[:2]
         n_words, width = self.older // len(sizes[1]), self.metrics.width
         inputs = self._room("inputs", EVERY * WIDTH).reshape(EVERY, 2, LANES)
