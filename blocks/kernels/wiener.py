@@ -179,3 +179,52 @@ def jacobian(
         for c in range(logs.shape[1]):
             for k in range(n):
                 out[t, c, k] -= mean[k]
+
+
+@njit(cache=True, nogil=True)
+def observed(
+    samples: Array, labels: Array, knots: Array, widths: Array, bends: Array, design: Array,
+    means: Array, scale: float, score: Array, rows: Array,
+) -> None:  # fmt: skip
+    """The derivative of sum of log p(sample | label), and what its covariance is made of.
+
+    With r = (z - mean) / sigma, standard normal, u the derivative of r to a parameter at a fixed
+    sample and u' that of u to r, the score is u' - r u, and by Stein's lemma its covariance is the
+    mean of u u + u' u'. u' of a bend is the share that its cell has in the slope of z.
+
+    samples  (time, parts)
+    labels   (time,)
+    design   (parts, n_classes, L)
+    score    (L + 1 + K,)                   written
+    rows     (2 time parts, L + 1 + K)      written: u and u'
+    """
+    n_linear, cells = design.shape[2], bends.size
+    per_sigma = math.sqrt(2.0 * scale)
+    slopes = np.empty(cells)
+    score[:] = 0.0
+    at = 0
+    for t in range(samples.shape[0]):
+        for part in range(samples.shape[1]):
+            y = samples[t, part]
+            z = straightened(y, knots, widths, bends, slopes)
+            r = per_sigma * (z - means[part, labels[t]])
+            u, turned = rows[at], rows[at + 1]
+            at += 2
+            for k in range(n_linear):
+                u[k] = -per_sigma * design[part, labels[t], k]
+                turned[k] = 0.0
+            u[n_linear] = -0.5 * r
+            turned[n_linear] = -0.5
+            left, total = 1.0, 0.0
+            for j in range(cells):
+                right = 0.0
+                if j + 1 < cells:
+                    right = 1.0 / (1.0 + math.exp(-(y - knots[j]) / widths[j]))
+                u[n_linear + 1 + j] = per_sigma * slopes[j]
+                turned[n_linear + 1 + j] = math.exp(bends[j]) * (left - right)
+                total += turned[n_linear + 1 + j]
+                left = right
+            for j in range(cells):
+                turned[n_linear + 1 + j] /= total
+            for k in range(score.size):
+                score[k] += turned[k] - r * u[k]

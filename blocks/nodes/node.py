@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from blocks.kernels.table import Table
 from blocks.kernels.trellis import ALPHABETS
 from pipeline.errors import WeightsError
 from pipeline.frame import Array
@@ -73,6 +74,14 @@ class Node(ABC):
         metrics  (time, n_classes)  written: float32
         """
 
+    @property
+    def table(self) -> Table | None:
+        """Log-probabilities of real samples as a table, from which many words are decided at once.
+
+        None: there is none, and `metrics` alone counts.
+        """
+        return None
+
     def losses(self, samples: Array, labels: Array) -> Array:
         """-log p(class | sample) of each sample that has a label, classes equally likely [nat].
 
@@ -108,6 +117,11 @@ class Trainable(Node):
     @abstractmethod
     def parameters(self) -> Array:
         """(n,) float64, a copy."""
+
+    @property
+    def scales(self) -> Array:
+        """(n,) how far the parameters tend to move, relative to each other."""
+        return np.ones(self.parameters.size)
 
     def prepared(self, samples: Array, labels: Array) -> Self:
         """With what these tell without gradients, before it is trained on them from the start."""
@@ -147,6 +161,20 @@ class Trainable(Node):
     @abstractmethod
     def jacobian(self, samples: Array) -> tuple[Array, Array]:
         """Return log p(class | sample), (time, n_classes), and (time, n_classes, n) derivatives."""
+
+    def observed(self, samples: Array, labels: Array) -> tuple[Array, Array]:
+        """What labelled samples tell of the parameters: a score, and Fisher's information.
+
+        The score (n,) is the derivative of sum of log p(class | sample) over samples with a label;
+        its covariance, were the classes drawn from the node, is rows.T @ rows of rows (k, n). A
+        kind that says how samples come about may take log p(sample | class) instead, which tells
+        more.
+        """
+        known = labels >= 0
+        logs, slopes = self.jacobian(samples[known])
+        own = slopes[np.arange(len(slopes)), labels[known]]
+        slopes *= np.exp(0.5 * logs)[:, :, None]
+        return own.sum(axis=0, dtype=np.float64), slopes.reshape(-1, slopes.shape[2])
 
     @abstractmethod
     def descended(

@@ -15,6 +15,8 @@ from blocks.nodes.taps import Taps
 from pipeline.frame import Array
 
 CELLS = 8  # pieces of the curve, unless said
+#: How far log(noise_var) and bends move, relative to taps: amplifiers change slowly.
+NOISE_SCALE, BEND_SCALE = 1.0, 1.0
 
 
 class Wiener(Trainable):
@@ -102,6 +104,11 @@ class Wiener(Trainable):
         log_noise = np.log(self.arrays["noise_var"])
         return np.concatenate([self._linear, [log_noise], self._bends])
 
+    @property
+    def scales(self) -> Array:
+        linear = np.ones(self._design.shape[2])
+        return np.concatenate([linear, [NOISE_SCALE], np.full(self._bends.size, BEND_SCALE)])
+
     def moved(self, parameters: Array) -> Self:
         split = self._design.shape[2]
         linear, log_noise, bends = np.split(parameters, [split, split + 1])
@@ -116,6 +123,8 @@ class Wiener(Trainable):
 
     def gradient(self, samples: Array, labels: Array) -> tuple[float, Array]:
         known = labels >= 0
+        if not known.any():
+            raise ValueError(f"none of {len(labels)} samples has a label")
         found = np.empty(self.parameters.size)
         loss = wiener.gradient(
             _real(samples[known]), labels[known], self._knots, self._widths, self._bends,
@@ -132,6 +141,16 @@ class Wiener(Trainable):
             self._scale, *self._scratch(), logs, found,
         )  # fmt: skip
         return logs, found
+
+    def observed(self, samples: Array, labels: Array) -> tuple[Array, Array]:
+        known = labels >= 0
+        values, score = _real(samples[known]), np.empty(self.parameters.size)
+        rows = np.empty((2 * values.size, score.size))
+        wiener.observed(
+            values, labels[known], self._knots, self._widths, self._bends, self._design,
+            self._means, self._scale, score, rows,
+        )  # fmt: skip
+        return score, rows
 
     def descended(
         self, samples: Array, labels: Array, *, steps: int, rate: float, batch: int,

@@ -30,6 +30,8 @@ class Continued(Strategy):
         self._count = 0
 
     def update(self, serving: Any, word: Labelled) -> Any:
+        if not (word.labels >= 0).any():
+            return None
         rng = np.random.default_rng([self.seed, self._count])
         self._count += 1
         return serving.descended(
