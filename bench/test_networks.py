@@ -98,12 +98,14 @@ def seconds(work: Callable[[], object], units: float) -> float:
     return (time.thread_time() - begin) / calls / units
 
 
-def in_rounds(works: dict[str, tuple[Callable[[], object], float]]) -> list[Round]:
+def in_rounds(
+    works: dict[str, tuple[Callable[[], object], float]], rounds: int = ROUNDS
+) -> list[Round]:
     """Seconds per unit of each work, in interleaved rounds, after each ran twice."""
     for work, _ in 2 * list(works.values()):
         work()
     return [
-        {name: seconds(work, units) for name, (work, units) in works.items()} for _ in range(ROUNDS)
+        {name: seconds(work, units) for name, (work, units) in works.items()} for _ in range(rounds)
     ]
 
 

@@ -1,8 +1,8 @@
 """Messages between the supervisor, its workers and the command line: msgpack maps with a `verb`.
 
 Workers say `hello`, `ready`, `status`, `swapped`, `failed` and `done`; the supervisor says `go`,
-`swap`, `replace`, `stop`, `abort` and `exit`. A command line in another terminal asks `status`,
-`swap`, `replace` or `stop`.
+`swap`, `replace`, `lost`, `stop`, `abort` and `exit`. A command line in another terminal asks
+`status`, `swap`, `replace` or `stop`.
 """
 
 from __future__ import annotations

@@ -208,6 +208,7 @@ def result_lines(summary: Summary) -> Iterator[str]:
         ]
         if shown:
             yield f"{name}: {', '.join(shown)}"
+    yield from (f"warning: {text}" for text in summary.get("warnings", ()))
     for name, block in summary["blocks"].items():
         if "use" in block:
             yield f"{name}: {block['use']} serves, replaced {block['replaced']} times"

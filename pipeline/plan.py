@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from pipeline.block import Block, Learned, Reframe
+from pipeline.block import Block, Learned, Reframe, Sink, Source, Trainer
 from pipeline.flow import Flow
 from pipeline.flow_parts import Edge
 from pipeline.instance import Port
@@ -101,6 +101,25 @@ class Plan:
             return True
         below = {edge.target, *self.below(edge.target)}
         return any(e.source in below and e.delay != "live" for e in self.flow.edges if e.delay)
+
+    def dispensable(self, worker: str) -> bool:
+        """Whether the flow goes on without a worker.
+
+        Holds where it only learns: from taps that may drop frames, for weights that are "live".
+        """
+        for name in self.workers[worker]:
+            cls = self.blocks[name].cls
+            if issubclass(cls, Source) or (issubclass(cls, Sink) and not issubclass(cls, Trainer)):
+                return False
+        for edge in self.flow.edges:
+            leaves, enters = (
+                self.blocks[end].worker == worker for end in (edge.source, edge.target)
+            )
+            if (enters and not leaves and self.lossless(edge)) or (
+                leaves and not enters and edge.delay != "live"
+            ):
+                return False
+        return True
 
     def below(self, name: str) -> Iterator[str]:
         """All blocks that the frames of a block reach."""

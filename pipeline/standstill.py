@@ -40,6 +40,11 @@ class Standstill:
             self._moved[worker] = moved
             self._quiet.clear()
 
+    def forget(self, worker: str) -> None:
+        """Leave aside a worker without which the flow goes on."""
+        for known in (self._last, self._moved, self._quiet):
+            known.pop(worker, None)
+
     def error(self, running: Iterable[str]) -> str:
         """What stands still and why; "" while something may still move.
 

@@ -37,6 +37,7 @@ from pipeline.standstill import Standstill
 from pipeline.transport.sockets import CurveKeys
 
 LOOK_S = 0.05
+ENDED = ("done", "failed", "lost")  # last words of a worker
 STATUS_S = 0.25
 
 #: Signals that stop a run in order; its exit code is then 128 + the number, as in a shell.
@@ -82,7 +83,8 @@ class Outcome:
     """How a run ended.
 
     code     0 well, 1 a block or a worker failed, 2 bad use, 128 + n stopped by signal n (130:
-             Ctrl-C)
+             Ctrl-C). A worker that only learns may fail: the flow goes on, and `warnings` of the
+             summary say so
     errors   what went wrong, each meant to be printed
     """
 
@@ -118,6 +120,7 @@ class Supervisor:
         self._said: dict[str, str] = {}  # worker -> its last word of hello, ready, failed, done
         self._drained: set[str] = set()  # workers whose streams have ended
         self._errors: list[str] = []
+        self._warnings: list[str] = []
         self._code = 0
         self._signals: list[int] = []
         self._showing = False
@@ -305,15 +308,26 @@ class Supervisor:
             if self._errors:
                 self._abort(now)
             elif now > self._deadline + (self._patience.draw if self._only_drawing() else 0.0):
+                if self._lose_late():
+                    self._deadline = now + self._patience.end
+                    continue
                 self._fail(1, "the flow took too long to stop; what was under way was dropped")
                 self._abort(now)
             if now - shown > STATUS_S:
                 shown = now
                 self._display()
 
+    def _lose_late(self) -> bool:
+        """End workers that only learn and did not stop; whether there were any."""
+        late = [n for n in self._processes if not self._settled(n) and self._plan.dispensable(n)]
+        for name in late:
+            self._processes[name].kill()
+            self._lose(name, f"worker {name} did not stop and was killed")
+        return bool(late)
+
     def _settled(self, name: str) -> bool:
         """Whether a worker has told all that it can."""
-        if self._said.get(name) in ("done", "failed"):
+        if self._said.get(name) in ENDED:
             return True
         # one that ends before is an error, which may not have been noticed yet
         return self._aborting and self._processes[name].poll() is not None
@@ -377,7 +391,9 @@ class Supervisor:
             self._drained.add(name)
         elif verb != "status":
             self._said[name] = verb
-        if verb == "failed":
+        if verb == "failed" and self._plan.dispensable(name) and self._went_ns:
+            self._lose(name, message["text"])
+        elif verb == "failed":
             self._fail(2 if message["for_user"] else 1, message["text"])
 
     def _from_client(self, identity: bytes, message: Mapping[str, Any]) -> None:
@@ -421,13 +437,26 @@ class Supervisor:
     def _check_processes(self) -> None:
         for name, process in self._processes.items():
             code = process.poll()
-            if code is None or self._said.get(name) in ("done", "failed"):
+            if code is None or self._said.get(name) in ENDED:
                 continue
             self._receive()  # its last words may be under way
-            if self._said.get(name) in ("done", "failed"):
+            if self._said.get(name) in ENDED:
                 continue
             how = f"was ended by {_signal_name(-code)}" if code < 0 else f"exited ({code})"
-            self._fail(1, f"worker {name} {how}; its output is in {self._log}")
+            text = f"worker {name} {how}; its output is in {self._log}"
+            if self._plan.dispensable(name) and self._went_ns:
+                self._lose(name, text)
+            else:
+                self._fail(1, text)
+
+    def _lose(self, name: str, why: str) -> None:
+        """Go on without a worker that only learns."""
+        self._said[name] = "lost"
+        self._standstill.forget(name)
+        self._warnings.append(f"{why}; the flow goes on, and {name} learns no more")
+        with suppress(OSError), open(self._log, "a", encoding="utf-8") as log:
+            log.write(f"warning: {self._warnings[-1]}\n")
+        self._tell("lost", worker=name)
 
     @property
     def _log(self) -> Path:
@@ -456,9 +485,9 @@ class Supervisor:
             self._deadline = now + self._patience.abort
             self._tell("abort")
 
-    def _tell(self, verb: str) -> None:
+    def _tell(self, verb: str, **more: str) -> None:
         for name in self._processes:
-            self._router.send_multipart([f"worker:{name}".encode(), pack({"verb": verb})])
+            self._router.send_multipart([f"worker:{name}".encode(), pack({"verb": verb, **more})])
 
     def _end(self) -> None:
         """End every worker: by word, then by signal."""
@@ -473,7 +502,7 @@ class Supervisor:
             self._wait(0.01)
         for name, process in alive.items():
             process.kill()
-            told_all = self._said.get(name) in ("done", "failed")
+            told_all = self._said.get(name) in ENDED
             if self._went_ns and not self._hurried and not told_all:
                 at = self._last_at.get(name)
                 known = f"are {time.monotonic() - at:.1f} s old" if at else "are missing"
@@ -486,7 +515,8 @@ class Supervisor:
     def _summary(self) -> dict[str, Any]:
         went_ns = self._went_ns or time.monotonic_ns()
         end_ns = max((int(s.get("finished_ns", 0)) for s in self._last.values()), default=0)
-        live = not end_ns or any(self._said.get(name) != "done" for name in self._processes)
+        said = [self._said.get(name) for name in self._processes]
+        live = not end_ns or any(word not in ("done", "lost") for word in said)
         if live:
             end_ns = time.monotonic_ns()
         found = summary(
@@ -506,7 +536,7 @@ class Supervisor:
             found["measured_s"] = round(max(0, at_ns - went_ns) / 1e9, 6)  # to the last counts
         left = [s.get("left") for s in self._last.values()]
         found["left"] = None if not left or None in left else sum(int(n) for n in left if n)
-        return {"run": self.run_id} | found
+        return {"run": self.run_id} | found | {"warnings": list(self._warnings)}
 
 
 def runs_folder() -> Path:

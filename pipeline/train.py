@@ -122,7 +122,7 @@ class Training:
             hint = did_you_mean(block, flow.blocks) or f" (it has: {', '.join(flow.blocks)})"
             raise FlowError(f"flow {flow.name} has no block {block!r}{hint}")
         cls = catalogue.find(flow.blocks[block].use)
-        self.fit = _fit_of(cls, block)
+        self.fit = fit_of(cls, block)
         model = str(flow.blocks[block].params.get("model", ""))
         self.name = name or model.partition("@")[0] or cls.name.rpartition(".")[2]
         if not NAME.fullmatch(self.name):
@@ -206,7 +206,7 @@ class Training:
 
     def _check_truth(self, plan: Plan) -> None:
         planned = plan.blocks[self.block]
-        assert issubclass(planned.cls, Learned)  # noqa: S101 (_fit_of has seen to it)
+        assert issubclass(planned.cls, Learned)  # noqa: S101 (fit_of has seen to it)
         for name in planned.cls.learns_from:
             if name not in planned.given:
                 truth = [f for f, spec in planned.given.items() if spec.meaning and
@@ -353,7 +353,7 @@ def _alone(flow: Flow, block: str) -> Flow:
     return part
 
 
-def _fit_of(cls: type[Block], block: str) -> Callable[..., Learnt]:
+def fit_of(cls: type[Block], block: str) -> Callable[..., Learnt]:
     """The function that fits blocks of a class, imported now."""
     if not issubclass(cls, Learned):
         raise FlowError(

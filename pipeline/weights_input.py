@@ -37,7 +37,8 @@ class WeightsInput:
         self.stream = ""  # whose frames an integer delay counts
         self.wake: Callable[[], None] = lambda: None
         self.counts = {"swaps": 0, "refused": 0, "rolled_back": 0}
-        self.current = first
+        self._past: dict[str, Weights] = {}  # by name
+        self._serve(first)
         self.refusals: list[str] = []
         self._log = log if delay == "live" else None
         self._logged: dict[str, Weights] = {}  # stream -> what the log says decides it
@@ -70,10 +71,26 @@ class WeightsInput:
                     return weights
         return self.current
 
-    def begin(self, weights: Weights) -> None:
-        """Let these serve: a block that took over has them already."""
+    @property
+    def past(self) -> list[Weights]:
+        """The last weights of each name that have served, the newest first."""
+        return list(reversed(self._past.values()))
+
+    def begin(self, weights: Weights | None, *, only: bool) -> None:
+        """Let these serve: a block that took over has them already.
+
+        only    those that came before are out of date
+        """
+        self._serve(weights)
+        self._logged.clear()
+        if only:
+            self._waiting.clear()
+
+    def _serve(self, weights: Weights | None) -> None:
         self.current = weights
-        self._waiting.clear()
+        if weights is not None:
+            self._past.pop(weights.name, None)
+            self._past[weights.name] = weights
 
     def take(self, seq: int, blocks: Sequence[Block]) -> None:
         """Hand over the newest weights that are due before frame `seq` and that fit.
@@ -107,7 +124,7 @@ class WeightsInput:
                     block.take(self.current)
             return error
         self._count(weights, self.current)
-        self.current = weights
+        self._serve(weights)
         return None
 
     def _count(self, weights: Weights, before: Weights | None) -> None:
@@ -129,8 +146,8 @@ class WeightsInput:
             self._write(self._log, frame, self.current)
         return self.current
 
-    def at_start(self, stream: str, seq: int) -> Weights | None:
-        """The weights for an instance that starts before this frame."""
+    def at_start(self, stream: str) -> Weights | None:
+        """The weights for an instance that starts."""
         return self.current
 
     def _write(self, log: SwapLog, frame: Frame, weights: Weights | None) -> None:
@@ -173,9 +190,14 @@ class ReplayInput(WeightsInput):
             self._write(self._log, frame, serving)
         return serving
 
-    def at_start(self, stream: str, seq: int) -> Weights | None:
-        """The weights for an instance that starts anew after a gap, or takes over."""
-        return None if (stream, seq) in self._swaps else self._serving.get(stream)
+    def at_start(self, stream: str) -> Weights | None:
+        """The weights for an instance that starts anew after a gap."""
+        return self._serving.get(stream)
+
+    def took_over(self, stream: str) -> None:
+        """Another block serves a stream; the log says with which weights it began."""
+        self._serving.pop(stream, None)
+        self._logged.pop(stream, None)
 
 
 def never_decided(waits: Mapping[str, Any], holds: Mapping[str, Sequence[int]]) -> str:

@@ -50,6 +50,7 @@ LOOK_NS = (
     5_000_000  # control messages, acknowledgements and stale messages are looked at this often
 )
 STATUS_NS = 200_000_000
+STATUS_SHARE = 20  # times as long as a status took, the next one waits: frames come first
 
 
 class Link(Protocol):
@@ -235,7 +236,8 @@ class Worker:
         for source in self.sources:
             source.start()
         roots: list[SourceRoot | EdgeRoot] = [*self.sources, *self.receivers]
-        look_ns = status_ns = now_ns()
+        look_ns = now_ns()
+        status_ns = look_ns + STATUS_NS
         while not self._aborted:
             worked = False
             for root in tuple(roots):
@@ -255,9 +257,9 @@ class Worker:
                     sender.poll()
                 for root in self.receivers:
                     root.receiver.ack()  # for one that never falls idle, its sender would wait
-                if now >= status_ns + STATUS_NS:
-                    status_ns = now
+                if now >= status_ns:
                     self._status()
+                    status_ns = now + max(STATUS_NS, STATUS_SHARE * (now_ns() - now))
             if worked:
                 continue
             for sender in self.senders:
@@ -307,11 +309,27 @@ class Worker:
                 self.stop()
             elif message["verb"] == "abort":
                 self._aborted = True
+            elif message["verb"] == "lost":
+                self._go_on_without(message["worker"])
             elif message["verb"] == "swap":
                 self._changes.swap(message)
             elif message["verb"] == "replace":
                 self._changes.replace(message)
         self._changes.look()
+
+    def _go_on_without(self, worker: str) -> None:
+        """Wait no longer for a worker that has died, and that only learned."""
+        ends = {
+            edge.name: (
+                self._plan.blocks[edge.source].worker,
+                self._plan.blocks[edge.target].worker,
+            )
+            for edge in self._plan.flow.edges
+        }
+        for sender in self.senders:
+            sender.abandoned |= ends[sender.name][1] == worker
+        for root in self.receivers:
+            root.receiver.ended |= ends[root.receiver.name][0] == worker
 
     def stop(self) -> None:
         """Let every source close its streams; what is under way is still processed."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -235,6 +236,8 @@ class Journal(Sink, name="sink.journal"):
         self.finished += 1
 
     def report(self, folder):
+        if not self.finished:  # a status must not cost the more the longer a run lasts
+            return {"frames": len(self.log)}
         whole = sorted(self.log, key=lambda entry: entry[:2])
         return {"log": whole, "opened": sorted(self.opened), "finished": self.finished}
 
@@ -267,12 +270,15 @@ class Counting(Trainer, name="trainer.counting"):
     wrong_name: tuple[int, ...] = param(default=(), doc="seqs after which the name is another")
     wrong_shape: tuple[int, ...] = param(default=(), doc="seqs after which the shape is another")
     wrong_result: int = param(default=0, doc="seq after which it returns no weights")
+    hangs: int = param(default=0, doc="seq after which it never returns")
 
     def start(self):
         self.seqs = []
 
     def process(self, x: Numbers, info: FrameInfo) -> Weights | None:
         self.seqs.append(info.seq)
+        while info.seq == self.hangs:
+            time.sleep(1.0)
         if info.seq == self.wrong_result:
             return 5
         if info.seq % self.every:

@@ -11,7 +11,7 @@ from pipeline import rundir
 from pipeline.control import ask
 from pipeline.errors import RunError
 from pipeline.flow import Flow
-from pipeline.supervisor import Supervisor
+from pipeline.supervisor import Patience, Supervisor
 from pipeline.weights import Weights
 
 
@@ -28,8 +28,9 @@ class Running:
         replay: Path | None = None,
         until: int = 1,
         watched: str = "learned",
+        patience: Patience | None = None,
     ) -> None:
-        self.boss = Supervisor(flow.check(), block_files=files, replay=replay)
+        self.boss = Supervisor(flow.check(), block_files=files, replay=replay, patience=patience)
         self.outcome = None
         self._watched = watched
         self._thread = threading.Thread(target=self._run)

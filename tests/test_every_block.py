@@ -28,6 +28,7 @@ from blocks.decoder.ax25 import Ax25
 from blocks.decoder.mode_s import Modes
 from blocks.formats import ais
 from blocks.kernels import gmsk, hdlc, mode_s_encoding
+from blocks.nodes.dense import Dense
 from blocks.tracker.aircraft import Aircraft
 from pipeline.block import (
     Block,
@@ -336,9 +337,11 @@ def ais_messages() -> Mapping[str, tuple[str, np.ndarray]]:
 
 
 def dense(modulation: str, memory: int = 4) -> Weights:
-    """Of a network that knows nothing."""
-    nodes = pytest.importorskip("blocks.nodes.dense", reason="needs blocks/nodes/dense")
-    return nodes.Dense.fresh(modulation, memory, rng=np.random.default_rng(30)).weights("net")
+    """Of a network that knows nothing, for real samples with a table that not all are in."""
+    fresh = Dense.fresh(modulation, memory, rng=np.random.default_rng(30), hidden=(9,),
+                        activations=("tanh",))  # fmt: skip
+    span = None if modulation == "qpsk" else [-2.0, 2.0]
+    return Dense.of({**fresh.hyper, "span": span}, fresh.arrays).weights("net")
 
 
 def accepted_words() -> Mapping[str, tuple[str, np.ndarray]]:

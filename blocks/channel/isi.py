@@ -22,6 +22,7 @@ STREAM_COHERENCE = 1000  # symbols of a coherence block of a continuous stream, 
 MOST_COUNTS = 1 << 23  # mean of Poisson noise up to which counts are exact in float32
 
 TAPS = Field("true taps of each coherence block in the frame, newest symbol first", truth=True)
+UNDISTORTED = Field("samples before saturation and quantiser", unit="V", truth=True)
 
 
 class Received(NamedTuple):
@@ -31,6 +32,9 @@ class Received(NamedTuple):
         Float32[Array, "*word time"] | Complex64[Array, "*word time"], fields.SAMPLES
     ]
     taps: Annotated[Float32[Array, "block tap"], TAPS]
+    undistorted: Annotated[
+        Float32[Array, "*word time"] | Complex64[Array, "*word time"], UNDISTORTED
+    ]
 
 
 class Isi(Block, name="channel.isi"):
@@ -66,10 +70,11 @@ class Isi(Block, name="channel.isi"):
     taps (to the detectors: start_state "silence"; for -1 and +1 "known"). The samples end with
     the word: its last symbols have no echoes.
 
-    sent     (..., time) int8 or complex64
-    samples  (..., time) float32 or complex64 [V]; counts for Poisson noise
-    taps     (block, tap) float32, from the coherence block of the first sample on; one row where
-             the taps stay the same
+    sent         (..., time) int8 or complex64
+    samples      (..., time) float32 or complex64 [V]; counts for Poisson noise
+    taps         (block, tap) float32, from the coherence block of the first sample on; one row
+                 where the taps stay the same
+    undistorted  as samples, before tanh and quantiser
 
     Raises ParameterError where Poisson noise meets symbols other than 0 and 1.
     """
@@ -180,7 +185,8 @@ class Isi(Block, name="channel.isi"):
 
     def narrow(self, reads: Mapping[str, FieldType]) -> Mapping[str, FieldType]:
         self._check_alphabet(is_complex=reads["sent"].dtypes == ("complex64",))
-        return {"samples": received_type(reads["sent"])}
+        kind = received_type(reads["sent"])
+        return {"samples": kind, "undistorted": kind}
 
     def start(self) -> None:
         self._base = self._table()
@@ -221,10 +227,12 @@ class Isi(Block, name="channel.isi"):
             means = self._root_snr * samples.ravel() + 1.0
             uniforms = self._uniforms.take(first, sent.size)
             self._invert(uniforms, means, samples.reshape(-1))
-        self._distort(samples.view(np.float64))
-        return Received(
-            samples=samples.astype(np.complex64 if is_complex else np.float32), taps=field
-        )
+        dtype = np.complex64 if is_complex else np.float32
+        undistorted = received = samples.astype(dtype)
+        if self.tanh or self.quantiser_bits:
+            self._distort(samples.view(np.float64))
+            received = samples.astype(dtype)
+        return Received(samples=received, taps=field, undistorted=undistorted)
 
     def state(self) -> Mapping[str, Array | Scalar]:
         return {"tail": self._tail, "position": self._position.next}

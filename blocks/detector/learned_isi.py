@@ -140,10 +140,11 @@ class LearnedDetector(SequenceDetector, Learned, ABC):
     ) -> tuple[Array, ...]:
         """Results of words (word, time), (word, time, ...) each."""
         words, length = samples.shape
+        end, table = self._end_states(length), serving.node.table
+        if table is not None and serving.prior is None and isinstance(recursion, viterbi.Viterbi):
+            return recursion.decide_by_table(table, samples, end)
         values = self._metrics(serving, samples.reshape(-1)).reshape(-1)
-        return recursion.decide(
-            values, words, length, length, at_start=True, end=self._end_states(length)
-        )
+        return recursion.decide(values, words, length, length, at_start=True, end=end)
 
     def _given(self) -> Metrics:
         """Of a recursion that is handed the metrics of classes."""

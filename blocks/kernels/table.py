@@ -325,13 +325,10 @@ class Table(NamedTuple):
         samples  (time,)            float32
         outputs  (time, n_states)   written: float32
         """
-        log_probabilities(*self._scale(), samples, self.spare, outputs)
-        beyond = self._beyond(samples)
-        if beyond.size:
-            found = np.empty((beyond.size, self.n_states), np.float32)
-            self.function(samples[beyond, None], found)
-            outputs[beyond] = found
-        return beyond.size
+        log_probabilities(*self.scale, samples, self.spare, outputs)
+        places, found = self.beyond(samples)
+        outputs[places] = found
+        return places.size
 
     def metrics(self, samples: Array, metrics: Array) -> int:
         """Write negative log-probabilities of 2 LANES sequences side by side; returns as above.
@@ -339,27 +336,34 @@ class Table(NamedTuple):
         samples  (time, 2, LANES)            float32
         metrics  (time, n_states, 2, LANES)  written: float32
         """
-        branch_metrics(*self._scale(), samples, self.spare, metrics)
-        beyond = self._beyond(samples.reshape(-1))
-        if beyond.size:
-            found = np.empty((beyond.size, self.n_states), np.float32)
-            self.function(samples.reshape(-1)[beyond, None], found)
-            t, half, lane = np.unravel_index(beyond, samples.shape)
+        branch_metrics(*self.scale, samples, self.spare, metrics)
+        places, found = self.beyond(samples.reshape(-1))
+        if places.size:
+            t, half, lane = np.unravel_index(places, samples.shape)
             metrics[t, :, half, lane] = -found
-        return beyond.size
+        return places.size
 
-    def _scale(self) -> tuple[Array, Any, Any, Any]:
+    @property
+    def scale(self) -> tuple[Array, Any, Any, Any]:
+        """What the kernels take: values, low, per_volt, cells."""
         cells = len(self.values) - 2
         per_volt = cells / (self.high - self.low)
         return self.values, np.float32(self.low), np.float32(per_volt), np.float32(cells)
 
-    def _beyond(self, samples: Array) -> Array:
-        """Numbers of the samples that are outside, or NaN."""
-        _, low, per_volt, cells = self._scale()
-        if not count_beyond(samples, low, per_volt, cells):
-            return np.empty(0, np.intp)
-        x = (samples - low) * per_volt
-        return np.flatnonzero(~((x >= 0.0) & (x <= cells)))
+    def beyond(self, samples: Array) -> tuple[Array, Array]:
+        """Places of the samples (n,) that are outside, or NaN, rising, and what the function says.
+
+        Returns (k,) int64 and log-probabilities (k, n_states) float32.
+        """
+        _, low, per_volt, cells = self.scale
+        places = np.empty(0, np.int64)
+        if count_beyond(samples, low, per_volt, cells):
+            x = (samples - low) * per_volt
+            places = np.flatnonzero(~((x >= 0.0) & (x <= cells)))
+        found = np.empty((places.size, self.n_states), np.float32)
+        if places.size:
+            self.function(samples[places, None], found)
+        return places, found
 
 
 def _points(low: float, high: float, count: int, shift: float) -> Array:

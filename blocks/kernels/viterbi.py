@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from blocks.kernels import branch_metrics, tiles, unrolled
+from blocks.kernels import branch_metrics, table, tiles, unrolled
 from blocks.kernels.caching import njit
 from blocks.kernels.recursion import EVERY, Recursion
 from blocks.kernels.tiles import HALVES, VECTORS, WIDTH
+from blocks.kernels.traced import LANES
 
 Array = np.ndarray[Any, Any]
 
@@ -248,6 +249,29 @@ class Scratch(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
+def _end_lanes(
+    steps: int, here: int, end: Array, first: int, scratch: Scratch, order: tuple[float, ...],
+    block: tuple[float, ...], at: int, out: Array,
+) -> None:  # fmt: skip
+    """Choose the best states at the end of a tile, and write the symbols on the way there.
+
+    here   place of the path metrics at the end
+    at     number of the first sequence of the tile; the rest as in `decide_lanes`
+    """
+    _, starts, paths, least, _, words, state, symbols = scratch
+    sequences, keep = out.shape
+    n_states = end.size
+    for s in range(n_states):
+        for v in range(WIDTH):
+            paths[here + s * WIDTH + v] += end[s]
+    tiles.best_rows(paths, here, n_states, least, state)
+    trace_back_lanes(
+        words, steps, n_states // len(order), first, keep, state, symbols, order, block
+    )
+    tiles.empty_out(symbols, keep, at, sequences, starts, out.reshape(-1), VECTORS)
+
+
+@njit(cache=True, nogil=True)
 def decide_lanes(
     values: Array, stride_values: int, steps: int, first_row: int, slopes: Array, offsets: Array,
     rows: int, stride: int, start: Array, end: Array, first: int, scratch: Scratch,
@@ -260,23 +284,69 @@ def decide_lanes(
     start, end  (n_states,)             path metrics before, and added after: 0 or infinity
     out         (sequences, keep) uint8 written: symbols of steps first ... first + keep - 1
     """
-    tile, starts, paths, least, room, words, state, symbols = scratch
-    sequences, keep = out.shape
-    n_states, older = start.size, start.size // len(order)
-    flat = out.reshape(-1)
-    for at in range(0, sequences, WIDTH):
-        tiles.fill(values, at, sequences, stride_values, starts, tile, VECTORS)
+    tile, starts, paths, least, room, words, _, _ = scratch
+    older = start.size // len(order)
+    for at in range(0, out.shape[0], WIDTH):
+        tiles.fill(values, at, out.shape[0], stride_values, starts, tile, VECTORS)
         tiles.spread(start, paths, 0)
         here = forward_lanes(
             tile, steps, first_row, slopes, offsets, rows, stride, older, paths, least, room,
             words, order, block, parts,
         )  # fmt: skip
-        for s in range(n_states):
-            for v in range(WIDTH):
-                paths[here + s * WIDTH + v] += end[s]
-        tiles.best_rows(paths, here, n_states, least, state)
-        trace_back_lanes(words, steps, older, first, keep, state, symbols, order, block)
-        tiles.empty_out(symbols, keep, at, sequences, starts, flat, VECTORS)
+        _end_lanes(steps, here, end, first, scratch, order, block, at, out)
+
+
+@njit(cache=True, nogil=True)
+def decide_by_table(
+    values: Array, low: float, per_volt: float, cells: float, samples: Array, beyond: Array,
+    found: Array, inputs: Array, metrics: Array, spare: Array, offsets: Array, stride: int,
+    start: Array, end: Array, scratch: Scratch, order: tuple[float, ...],
+    block: tuple[float, ...], out: Array,
+) -> None:  # fmt: skip
+    """The most likely symbols of words of samples, whose metrics a table gives.
+
+    Metrics of some steps of a tile are made and used before the next: they stay in the cache.
+
+    values ... cells   of table.branch_metrics
+    samples     (words, time) float32
+    beyond      (n,) int64               places of samples that the table does not reach, rising
+    found       (n, n_branches)          log-probabilities of those
+    inputs      (some, 2, LANES)         scratch; `some` divides by EVERY
+    metrics     (some, n_branches, 2, LANES)  scratch, of which scratch.tile is the flat form
+    spare       (LANES, LANES)           scratch
+    offsets     (n_branches,)            zeros
+    start, end  (n_states,)              path metrics before, and added after: 0 or infinity
+    out         (words, time) uint8      written: symbols
+    """
+    tile, starts, paths, least, room, survivors, _, _ = scratch
+    count, steps = samples.shape
+    older, some = start.size // len(order), inputs.shape[0]
+    n_words = older // len(block)
+    flat, lanes = samples.reshape(-1), inputs.reshape(-1)
+    here = since = till = 0
+    for at in range(0, count, WIDTH):
+        tiles.spread(start, paths, 0)
+        since = till
+        while till < beyond.size and beyond[till] < (at + WIDTH) * steps:
+            till += 1
+        for first in range(0, steps, some):
+            now = min(some, steps - first)
+            tiles.fill(flat[first:], at, count, steps, starts, lanes[: now * WIDTH], VECTORS)
+            table.branch_metrics(values, low, per_volt, cells, inputs[:now], spare, metrics[:now])
+            for k in range(since, till):
+                word, i = divmod(beyond[k], steps)
+                if first <= i < first + now:
+                    # idle lanes hold the last word
+                    for v in range(word - at, WIDTH if word == count - 1 else word - at + 1):
+                        for branch in range(offsets.size):
+                            tile[((i - first) * offsets.size + branch) * WIDTH + v] = -found[
+                                k, branch
+                            ]
+            here = forward_lanes(
+                tile, now, 0, offsets, offsets, 1, stride, older, paths, least, room,
+                survivors[first * n_words * WIDTH :], order, block, (),
+            )  # fmt: skip
+        _end_lanes(steps, here, end, 0, scratch, order, block, at, out)
 
 
 # --- Both forms behind one call -------------------------------------------------------------------
@@ -324,3 +394,43 @@ class Viterbi(Recursion):
             metrics.offsets.reshape(-1), metrics.rows, self.stride, self._costs(start),
             self._costs(end), first, scratch, *sizes, symbols,
         )  # fmt: skip
+
+    def decide_by_table(self, of: table.Table, samples: Array, end: Array) -> tuple[Array, ...]:
+        """As `decide`, of words of samples whose metrics a table gives.
+
+        samples   (words, time)      float32
+        end       (n_states,) bool   states after the last step
+        """
+        results = self.empty(*samples.shape)
+        samples = np.require(samples, np.float32, ["C", "W"])  # as in trellis.Metrics.flat
+        steps = samples.shape[1]
+        sizes = self._sizes(16 // self.order)[:2]
+        n_words, width = self.older // len(sizes[1]), self.metrics.width
+        inputs = self._room("inputs", EVERY * WIDTH).reshape(EVERY, 2, LANES)
+        tile = self._room("tile", EVERY * width * WIDTH)
+        scratch = Scratch(
+            tile,
+            self._room("starts", WIDTH, np.int64),
+            self._room("paths", 2 * self.n_states * WIDTH),
+            self._room("least", WIDTH),
+            self._room("room", width * WIDTH),
+            self._room("words", steps * n_words * WIDTH, np.int32),
+            self._room("state", WIDTH, np.int32),
+            self._room("symbols", steps * WIDTH, np.int32),
+        )
+        decide_by_table(
+            *of.scale,
+            samples,
+            *of.beyond(samples.reshape(-1)),
+            inputs,
+            tile.reshape(EVERY, width, 2, LANES),
+            of.spare,
+            self.metrics.offsets.reshape(-1),
+            self.stride,
+            self._costs(self.start),
+            self._costs(end),
+            scratch,
+            *sizes,
+            results[0],
+        )
+        return results

@@ -116,7 +116,7 @@ class Dense(Trainable):
     @cached_property
     def network(self) -> Network:
         """Layers that give log p(sample | class), up to a number that classes share."""
-        return Network.of(self._likelihoods, self._kinds, normalise=True)
+        return Network.of(self._likelihoods, self.kinds, normalise=True)
 
     @cached_property
     def table(self) -> Table | None:
@@ -158,14 +158,14 @@ class Dense(Trainable):
         known = _known(labels)
         inputs = self._inputs(samples[known], np.float64)
         layers = self._layers(self._arrays_of(parameters))
-        return dense_gradients.gradient(layers, self._kinds, inputs, labels[known])
+        return dense_gradients.gradient(layers, self.kinds, inputs, labels[known])
 
     def gradient(self, samples: Array, labels: Array) -> tuple[float, Array]:
         return self.gradient_at(self.parameters, samples, labels)
 
     def jacobian(self, samples: Array) -> tuple[Array, Array]:
         inputs = self._inputs(samples, np.float32)
-        return dense_gradients.jacobian(self._layers(self.arrays), self._kinds, inputs)
+        return dense_gradients.jacobian(self._layers(self.arrays), self.kinds, inputs)
 
     def descended(
         self, samples: Array, labels: Array, *, steps: int, rate: float, batch: int,
@@ -175,7 +175,7 @@ class Dense(Trainable):
         samples, labels = samples[known], labels[known]
         inputs = self._inputs(samples, np.float32)
         batches = batches_of(len(labels), steps, batch, rng)
-        learner = Learner(self.sizes, self._kinds)
+        learner = Learner(self.sizes, self.kinds)
         _, parameters = learner.adam(self.parameters, inputs, labels, batches, rate)
         return self._changed(parameters, self._wider(samples), self.arrays)
 
@@ -210,7 +210,8 @@ class Dense(Trainable):
         return (low, high) if low < high else None
 
     @property
-    def _kinds(self) -> list[int]:
+    def kinds(self) -> list[int]:
+        """Activations of the layers, as the kernels number them; the last is linear."""
         return [*(ACTIVATIONS[name] for name in self.activations), LINEAR]
 
     def _layers(self, arrays: Mapping[str, Array]) -> list[tuple[Array, Array]]:
@@ -230,7 +231,7 @@ class Dense(Trainable):
     def _inputs(self, samples: Array, dtype: Any) -> Array:
         wide = np.result_type(dtype, np.complex64) if self.is_complex else dtype
         flat = np.require(samples, wide, ["C", "W"])
-        inputs: Array = flat.view(dtype).reshape(len(samples), -1)
+        inputs: Array = flat.view(dtype).reshape(len(samples), self.sizes[0])
         return inputs
 
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from blocks.kernels.table import Table
 from blocks.kernels.trellis import ALPHABETS
 from pipeline.errors import WeightsError
 from pipeline.frame import Array
@@ -72,6 +73,14 @@ class Node(ABC):
         samples  (time,)            float32 or complex64
         metrics  (time, n_classes)  written: float32
         """
+
+    @property
+    def table(self) -> Table | None:
+        """Log-probabilities of real samples as a table, from which many words are decided at once.
+
+        None: there is none, and `metrics` alone counts.
+        """
+        return None
 
     def losses(self, samples: Array, labels: Array) -> Array:
         """-log p(class | sample) of each sample that has a label, classes equally likely [nat].

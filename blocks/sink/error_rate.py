@@ -231,6 +231,21 @@ class ErrorRate(Sink, name="sink.error_rate"):
                     del self._changes[MOST_CHANGES:]
                 known[mark] = version
 
+    @property
+    def symbols(self) -> int:
+        """How many have been counted."""
+        return self._symbols
+
+    @property
+    def rate(self) -> float:
+        """Share of them that was wrong."""
+        return self._errors / max(self._symbols, 1)
+
+    @property
+    def over_time(self) -> Curve:
+        """Errors by the place of the symbol in its stream."""
+        return self._over_time
+
     def _draw(self, path: Path) -> None:
         """Leave a picture of the error rate over time and, for words, by position."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -239,63 +254,85 @@ class ErrorRate(Sink, name="sink.error_rate"):
         figure = Figure(figsize=(8.0, 7.6 if self._words else 4.2), layout="constrained")
         FigureCanvasAgg(figure)
         panels = figure.subplots(2 if self._words else 1, squeeze=False)[:, 0]
-        overall = self._errors / self._symbols
         low, high = wilson(self._errors, self._symbols)
         panels[0].set_title(
-            f"{self.context.name}: symbol error rate {overall:.3g}, 95 % interval {low:.3g} to "
+            f"{self.context.name}: symbol error rate {self.rate:.3g}, 95 % interval {low:.3g} to "
             f"{high:.3g}\n{self._errors:,} errors in {self._symbols:,} symbols",
             loc="left", fontsize=10,
         )  # fmt: skip
-        self._plot(panels[0], self._over_time, overall, "symbols")
+        self._plot(panels[0], self._over_time, "symbols")
         panels[0].set_xlabel("symbols since the start of the stream")
+        self.draw_changes(panels[0])
+        if self._words:
+            self._plot(panels[1], self._by_position, "positions")
+            panels[1].set_xlabel("position in the word, from 0")
+        figure.savefig(path, dpi=130)
+
+    def draw_changes(self, axes: Any) -> None:
+        """Draw a line where a version changed, with its number."""
         for symbol, stream, block, version in self._changes:
-            panels[0].axvline(symbol, color="tab:green", linewidth=0.8)
-            panels[0].annotate(
+            axes.axvline(symbol, color="tab:green", linewidth=0.8)
+            axes.annotate(
                 f"{block} {version}" + ("" if len(self._seen) == 1 else f" ({stream})"),
                 (symbol, 1.0), xycoords=("data", "axes fraction"), rotation=90, fontsize=6,
                 horizontalalignment="right", verticalalignment="top",
             )  # fmt: skip
-        if self._words:
-            self._plot(panels[1], self._by_position, overall, "positions")
-            panels[1].set_xlabel("position in the word, from 0")
-        figure.savefig(path, dpi=130)
 
-    def _plot(self, axes: Any, curve: Curve, overall: float, unit: str) -> None:
-        """A curve with its intervals, on a log axis that shows where it lies and no more."""
-        from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator
+    def _plot(self, axes: Any, curve: Curve, unit: str) -> None:
+        """A curve with its intervals and the overall rate."""
+        width, limits = draw_curve(axes, curve)
+        axes.patches[-1].set_label("in each " + (unit[:-1] if width == 1 else f"{width:,} {unit}"))
+        axes.patches[-2].set_label("its 95 % interval")
+        if self.rate > 0:
+            axes.axhline(self.rate, color="black", linewidth=0.8, linestyle="--", label="overall")
+        scale_axes(axes, *limits)
 
-        width, (errors, symbols) = curve.merged(errors_wanted=200.0, least=32)
-        used = np.flatnonzero(symbols)  # without a hole
-        edges = np.append(used, used[-1] + 1) * width
-        errors, symbols = errors[used], symbols[used]
-        if used.size > 1 and symbols[-1] < symbols[-2] / 2:  # the last bin has just begun
-            edges = np.delete(edges, -2)
-            errors, symbols = _joined(errors), _joined(symbols)
-        rate = errors / symbols
-        band = np.array([wilson(*pair) for pair in zip(errors, symbols, strict=True)])
-        bottom, top = _decade(rate[rate > 0], band[:, 1])
-        axes.stairs(
-            band[:, 1], edges, baseline=np.maximum(band[:, 0], bottom), fill=True, alpha=0.25,
-            color="tab:blue", label="its 95 % interval",
-        )  # fmt: skip
-        axes.stairs(
-            np.where(errors > 0, rate, np.nan), edges, baseline=None, linewidth=1.4,
-            color="tab:blue", label="in each " + (unit[:-1] if width == 1 else f"{width:,} {unit}"),
-        )  # fmt: skip
-        if overall > 0:
-            axes.axhline(overall, color="black", linewidth=0.8, linestyle="--", label="overall")
-        axes.set_yscale("log")
-        axes.set_ylim(bottom, top)
-        axes.set_xlim(edges[0], edges[-1])
-        axes.set_ylabel("symbol error rate")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, place: ""))
-        axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-        handles, labels = axes.get_legend_handles_labels()
-        axes.legend(handles[::-1], labels[::-1], loc="upper right", fontsize=8, ncols=3)
+
+def draw_curve(
+    axes: Any, curve: Curve, *, colour: str = "tab:blue", least: int = 32
+) -> tuple[int, tuple[float, float]]:
+    """Draw a curve and its intervals, the last two patches of the axes.
+
+    least   bins to draw, at least
+
+    Returns the width of a bin, and limits of a log axis on which the curve shows.
+    """
+    width, (errors, symbols) = curve.merged(errors_wanted=200.0, least=least)
+    used = np.flatnonzero(symbols)  # without a hole
+    edges = np.append(used, used[-1] + 1) * width
+    errors, symbols = errors[used], symbols[used]
+    if used.size > 1 and symbols[-1] < symbols[-2] / 2:  # the last bin has just begun
+        edges = np.delete(edges, -2)
+        errors, symbols = _joined(errors), _joined(symbols)
+    rate = errors / symbols
+    band = np.array([wilson(*pair) for pair in zip(errors, symbols, strict=True)])
+    bottom, top = _decade(rate[rate > 0], band[:, 1])
+    axes.stairs(
+        band[:, 1], edges, baseline=np.maximum(band[:, 0], bottom), fill=True, alpha=0.25,
+        color=colour,
+    )  # fmt: skip
+    axes.stairs(
+        np.where(errors > 0, rate, np.nan), edges, baseline=None, linewidth=1.4, color=colour
+    )
+    axes.set_xlim(edges[0], edges[-1])
+    return width, (bottom, top)
+
+
+def scale_axes(axes: Any, bottom: float, top: float) -> None:
+    """Make the axis of error rates logarithmic, between these limits and no more."""
+    from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator
+
+    axes.set_yscale("log")
+    axes.set_ylim(bottom, top)
+    axes.set_ylabel("symbol error rate")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, place: ""))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    handles, labels = axes.get_legend_handles_labels()
+    axes.legend(handles[::-1], labels[::-1], loc="upper right", fontsize=8, ncols=3)
 
 
 def _is_complex(kind: FieldType) -> bool:

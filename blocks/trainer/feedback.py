@@ -18,7 +18,7 @@ from jaxtyping import Bool, Complex64, Float32, UInt8
 from blocks.nodes.node import Node, labels_of, node_of
 from blocks.training.budget import Budget, TooLate
 from blocks.training.gate import agreement, excess
-from blocks.training.labelled import Labelled
+from blocks.training.labelled import Labelled, Recent, joined
 from blocks.training.strategy import Strategy
 from blocks.training.watch import Watch
 from pipeline.block import FieldType, Trainer, param
@@ -55,11 +55,11 @@ class DecisionFeedback(Trainer, ABC):
     word whose labels the serving node finds hardly likelier than chance is not believed either: the
     detector decided with that node, so a decoder that is right agrees with it.
 
-    A subclass says by which strategy a better node is proposed. What it proposes after word n is
-    pending until the next word that is fit to learn from; neither it nor what serves was trained on
+    A subclass says by which strategy a better node is proposed, at the end of each lesson. What it
+    proposes after word n is pending until the next word that is fit to learn from; neither it nor what serves was trained on
     that one. There it is published, unless its mean loss exceeds that of the serving node by more
     than `tolerance` standard errors of the paired difference, or anything is not finite. After
-    k refusals in a row 2^k words pass, at most `longest_wait`, before it is trained again.
+    k refusals in a row 2^k lessons pass, at most `longest_wait`, before it is trained again.
 
     A version that turns out worse is taken back: if since the change significantly fewer words are
     accepted than before, or the version that served `patience` words ago has the smaller loss on
@@ -101,12 +101,16 @@ class DecisionFeedback(Trainer, ABC):
         default=2.0, at_least=0.0, unit="standard errors",
         doc="by which a candidate's loss may exceed that of the serving weights",
     )  # fmt: skip
+    lesson: int = param(
+        default=1, at_least=1, at_most=10_000, unit="words",
+        doc="of the stream, of which those that are fit are learned from at once",
+    )  # fmt: skip
     patience: int = param(
         default=20, at_least=1, at_most=1000, unit="words",
         doc="for which a version may still be taken back",
     )  # fmt: skip
     longest_wait: int = param(
-        default=32, at_least=0, unit="words", doc="without training after refusals, at most"
+        default=32, at_least=0, unit="lessons", doc="without training after refusals, at most"
     )
     budget_s: float = param(
         default=10.0, at_least=0.0, unit="s", doc="time that an update may take; 0: any"
@@ -163,6 +167,7 @@ class DecisionFeedback(Trainer, ABC):
         self._serving = self._first()
         self._newest = self._serving.weights.version if self._serving.weights else 0
         self._pending: Candidate | None = None
+        self._gathered = Recent(self.lesson)
         self._watch = Watch(self.patience)
         self._budget = Budget(self.budget_s)
         self._making = self._rehearsed()
@@ -223,12 +228,14 @@ class DecisionFeedback(Trainer, ABC):
             worse = int(over > 0.0)
         self._watch.add(self._serving, accepted, worse)
         self._take_back(where)
-        if word is None:
-            if not accepted:
-                self._making.lost()
-            return
-        self._judge(word, where)
-        self._train(word, where)
+        if word is not None:
+            self._judge(word, where)
+            self._gathered.add(word)
+        elif not accepted:
+            self._making.lost()
+        if self._counts["words"] % self.lesson == 0 and len(self._gathered):
+            lesson, self._gathered = _as_one(list(self._gathered)), Recent(self.lesson)
+            self._train(lesson, where)
 
     def _is_credible(self, word: Labelled, where: Mapping[str, Any]) -> bool:
         """Whether a word is fit to learn from."""
@@ -399,8 +406,10 @@ class DecisionFeedback(Trainer, ABC):
             found[f"version.{place}"] = _as_bytes(version.weights)
         if self._pending:
             found["pending"] = _as_bytes(self._pending.node.weights("pending"))
-        for name, value in self._making.state().items():
-            found[f"strategy.{name}"] = np.array(value) if isinstance(value, np.ndarray) else value
+        for part, remembers in self._parts():
+            for name, value in remembers.state().items():
+                is_array = isinstance(value, np.ndarray)
+                found[f"{part}.{name}"] = np.array(value) if is_array else value
         return found
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -420,14 +429,28 @@ class DecisionFeedback(Trainer, ABC):
         if notes["pending"]:
             node = node_of(Weights.from_bytes(state["pending"].tobytes()))
             self._pending = Candidate(node, notes["pending"])
-        self._making = self._strategy()
-        self._making.restore(
-            {
-                key.removeprefix("strategy."): value
-                for key, value in state.items()
-                if key.startswith("strategy.")
-            }
-        )
+        self._gathered, self._making = Recent(self.lesson), self._strategy()
+        for part, remembers in self._parts():
+            prefix = f"{part}."
+            remembers.restore(
+                {
+                    name.removeprefix(prefix): state[name]
+                    for name in state
+                    if name.startswith(prefix)
+                }
+            )
+
+    def _parts(self) -> Sequence[tuple[str, Any]]:
+        """What has a state of its own."""
+        return ("gathered", self._gathered), ("strategy", self._making)
+
+
+def _as_one(words: Sequence[Labelled]) -> Labelled:
+    """Words, one after the other, as if they were one."""
+    if len(words) == 1:
+        return words[0]
+    difference = sum(word.difference for word in words) / len(words)
+    return Labelled(*joined(words), all(word.pilot for word in words), difference)
 
 
 def _fault(node: Node, serving: Node) -> tuple[str, str]:

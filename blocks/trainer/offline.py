@@ -37,11 +37,11 @@ def words_of(records: Sequence[Record]) -> Iterator[tuple[Array, Array]]:
 
 
 def indices_of(sent: Array, modulation: str) -> Array:
-    """Indices into the alphabet, int64; ValueError where other symbols were sent."""
+    """Indices into the alphabet, int64; ParameterError where other symbols were sent."""
     alphabet = ALPHABETS[modulation]
     distances = np.abs(sent.reshape(-1, 1) - alphabet)
     if sent.size and distances.min(axis=1).max() > 1e-3:
-        raise ValueError(
+        raise ParameterError(
             f"symbols were sent that are none of {modulation}; set the modulation of the block to "
             "that of the source"
         )
@@ -127,13 +127,15 @@ def fit_closed_form(block: Any, lessons: Lessons) -> Learnt:
 
 
 def fit_network(
-    block: Any, lessons: Lessons, *, kind: str = "dense", hidden: Sequence[int] = (100, 50),
-    activations: Sequence[str] = ("sigmoid", "relu"), epochs: int = 20, rate: float = 5e-3,
+    block: Any, lessons: Lessons, *, kind: str = "dense", hidden: Sequence[int] | None = None,
+    activations: Sequence[str] | None = None, epochs: int = 20, rate: float = 5e-3,
     batch: int = 50, transition: bool = False,
 ) -> Learnt:  # fmt: skip
     """Fit the function node of a detector.viterbinet or detector.learned_factor_graph.
 
-    kind         of node: dense, with these layers, or wiener
+    kind         of node: dense or wiener
+    hidden       units of the hidden layers of a dense one, and their activations; those of the
+                 paper if not given
     transition   whether to count how often each symbol follows those before it (a factor graph
                  alone heeds it); one is added to each count, so that nothing is ruled out
     """
@@ -141,11 +143,14 @@ def fit_network(
     rng = np.random.default_rng(lessons.seed)
     given = (block.modulation, block.memory)
     settings = {"kind": kind, "epochs": epochs, "rate": rate, "batch": batch}
+    chosen = {"hidden": hidden, "activations": activations}
+    layers: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
     try:
         node: Trainable
         if kind == "dense":
-            node = Dense.fresh(*given, rng=rng, hidden=hidden, activations=activations)
-            settings |= {"hidden": list(hidden), "activations": list(activations)}
+            node = Dense.fresh(*given, rng=rng, **layers)
+        elif layers:
+            raise ValueError(f"{' and '.join(layers)} given, but only dense networks have layers")
         elif kind == "wiener":
             node = Wiener.fresh(*given, samples, labels)
         else:

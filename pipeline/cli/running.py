@@ -219,7 +219,7 @@ def swap(
         typer.Option("--set", metavar="PARAM=VALUE", help="a parameter of the block of --use"),
     ] = None,
 ) -> None:
-    """Give a block of a running flow other weights, or another block its place.
+    """Give a block of a running flow other weights, or replace it.
 
     Either happens between two frames. A parameter of the block of --use that is not set has the
     value that a parameter of this name had before, or else its default.

@@ -129,9 +129,10 @@ def train(
     if promote:
         models.promote(version)
         print(f"{version} is current")
-    words = ["kalvit", "run", flow, "--set", f"{block}.model={version}"]
-    words += [word for text in settings or () for word in ("--set", text)]
+    words = ["kalvit", "run", flow]
     words += [word for path in blocks or () for word in ("--blocks", str(path))]
+    for text in (*(settings or ()), f"{block}.model={version}"):  # the last of a block counts
+        words += ["--set", text]
     print(shlex.join(words))
 
 
@@ -197,7 +198,7 @@ class _Lines:
 
     def __call__(self, done: int, most: int, text: str) -> None:
         if time.monotonic() >= self._at:
-            print(f"{done} of {most}, {text}", flush=True)
+            print(f"{done} of {most}: {text}", flush=True)
             self._every_s = min(1.1 * self._every_s, MOST_S)
             self._at = time.monotonic() + self._every_s
 

@@ -64,11 +64,12 @@ class Sender:
         self._waiting: deque[_Packed] = deque()
         self._closing = False
         self._closed = False
+        self.abandoned = False  # the receiver has died: what a tap sends then is dropped
 
     @property
     def settled(self) -> bool:
         """Whether the edge is closed and the receiver has acknowledged all that was pushed."""
-        return self._closed and self._acked == self._granted
+        return self.abandoned or (self._closed and self._acked == self._granted)
 
     @property
     def queue(self) -> int:

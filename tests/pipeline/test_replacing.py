@@ -265,7 +265,7 @@ def test_alternatives_have_what_they_read_carried_over_edges(place):
 @pytest.mark.parametrize(
     ("alternative", "error", "text"),
     [
-        ("detector.latr", FlowError, "no block named 'detector.later'; did you mean"),
+        ("detector.latr", FlowError, "no block named 'detector.latr'; did you mean"),
         ("sink.journal", FlowError, "sink.journal ends a branch"),
         ("detector.two", ConnectError, r"middle \(detector.two\) reads 'w', but nothing before"),
         ("detector.peeks", ConnectError, "reads 'place' of numbers, which is truth"),

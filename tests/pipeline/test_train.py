@@ -302,7 +302,7 @@ def test_each_call_adds_a_version_whose_card_says_how_it_came_about(kalvit):
     assert out.startswith("slope@1 in models: 500 symbols, 3 epochs, ")
     assert "held out: symbol_error_rate 0.0" in out
     assert out.splitlines()[-1] == (
-        "kalvit run simple.toml --set detector.model=slope@1 --set symbols.length=50"
+        "kalvit run simple.toml --set symbols.length=50 --set detector.model=slope@1"
     )
     assert Models().current("slope") == 0
 
@@ -343,10 +343,10 @@ def test_ctrl_c_leaves_nothing(kalvit, monkeypatch):
 def test_what_trains_is_imported_before_ctrl_c_becomes_an_exception(kalvit, monkeypatch):
     from pipeline import train
 
-    handlers, fit_of = [], train._fit_of
+    handlers, fit_of = [], train.fit_of
     monkeypatch.setattr(
         train,
-        "_fit_of",
+        "fit_of",
         lambda *args: handlers.append(signal.getsignal(signal.SIGINT)) or fit_of(*args),
     )
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -408,7 +408,7 @@ def test_progress_is_shown_in_lines_where_there_is_no_terminal(kalvit, monkeypat
 
     monkeypatch.setattr(training, "FIRST_S", 0.0)
     _, out, _ = kalvit(*TRAIN, "--epochs", "2")
-    assert out.splitlines()[:2] == ["0 of 2, learning", "1 of 2, learning"]
+    assert out.splitlines()[:2] == ["0 of 2: learning", "1 of 2: learning"]
 
 
 def test_options_out_of_place_are_parameter_errors():

@@ -3,6 +3,7 @@ import pytest
 from needs import compiled
 
 from blocks.kernels import trellis
+from blocks.kernels.table import Table
 from blocks.kernels.viterbi import Viterbi
 
 PROAKIS_C = np.array([0.227, 0.460, 0.688, 0.460, 0.227])
@@ -74,3 +75,28 @@ def test_metrics_may_drift_without_end():
     found = drifting.decide(values, 1, 0, 100_000, at_start=True)[0]
     expected = exact.decide(values.astype(np.float64), 1, 0, 100_000, at_start=True)[0]
     assert (found != expected).mean() < 1e-4
+
+
+@pytest.mark.parametrize("memory", [1, 3, 6])
+def test_words_by_a_table_are_those_by_its_metrics(memory):
+    """Samples beyond the table, too, of which the last word, that idle lanes repeat, has some."""
+    n_classes = 2**memory
+    means = np.random.default_rng(2).standard_normal(n_classes).astype(np.float32)
+
+    def function(inputs, outputs):
+        outputs[:] = -((inputs - means) ** 2)
+
+    table = Table.of(function, n_classes, -1.5, 1.5, error=0.1)
+    start = trellis.start_states("known", 1, 2, trellis.memory_of(memory))
+    viterbi = Viterbi(trellis.Metrics.given(n_classes, np.float32), 2, start)
+    for words, length in ((1, 40), (3, 1), (18, 16), (17, 37)):
+        samples = np.random.default_rng(words).standard_normal((words, length)).astype(np.float32)
+        samples[-1, length // 2] = 2.0
+        metrics = np.empty((samples.size, n_classes), np.float32)
+        assert table.log_probabilities(samples.reshape(-1), metrics) > 0
+        end = trellis.states_ending(1, min(length, 2), 2, trellis.memory_of(memory))
+        (expected,) = viterbi.decide(
+            -metrics.reshape(-1), words, length, length, at_start=True, end=end
+        )
+        (found,) = viterbi.decide_by_table(table, samples, end)
+        np.testing.assert_array_equal(found, expected)
