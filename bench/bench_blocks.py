@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -147,3 +148,33 @@ class Arrivals(Sink, name="sink.bench_arrivals"):
         seconds = (self._last_ns - self._first_ns) / 1e9
         rate = (self._frames - 1) / seconds if seconds else 0.0
         return {"frames": self._frames, "first_ns": self._first_ns, "frames_per_s": rate}
+
+
+class Decisions(Sink, name="sink.bench_decisions"):
+    """Keeps what was decided, and leaves it in a file `decisions.npz` at the end.
+
+    seq, version (frame,) int64; use (frame,) text; samples, symbols (frame, word, time)
+    """
+
+    def start(self) -> None:
+        """Nothing has come yet."""
+        self._kept: list[tuple[int, int, str, Array, Array]] = []
+
+    def process(
+        self,
+        samples: Float32[Array, "word time"],
+        symbols: Int8[Array, "word time"],
+        info: FrameInfo = FrameInfo(),
+    ) -> None:
+        """Keep one frame."""
+        version = int(info.marks.get("detector.version", 0))
+        use = str(info.marks.get("detector.use", ""))
+        self._kept.append((info.seq, version, use, samples, symbols))
+
+    def report(self, folder: Path | None) -> dict[str, int]:
+        """How many frames have come."""
+        if folder is not None and self._kept:
+            names = ("seq", "version", "use", "samples", "symbols")
+            columns = zip(names, zip(*self._kept, strict=True), strict=True)
+            np.savez(folder / "decisions.npz", **{name: np.array(rows) for name, rows in columns})
+        return {"frames": len(self._kept)}

@@ -84,7 +84,7 @@ class Changes:
             serving=None if segment.takeovers is None else segment.takeovers.use,
             latest=segment.latest,
             context=segment.context(stream, name),
-            weights=self._newest(name),
+            feedback=self._feedback.get(name),
         )  # fmt: skip
 
     def look(self) -> None:
@@ -98,26 +98,20 @@ class Changes:
             return
         planned, use, name = newcomer.planned, newcomer.use, newcomer.block
         segment = self._alone(name)
-        weights = newcomer.first_weights(planned, self._newest(name))
         feedback = self._feedback.get(name)
-        takes = planned.cls.takes_weights()
+        weights = newcomer.first_weights(None if feedback is None else feedback.newest)
         try:
-            if takes and newcomer.with_model and feedback is not None and feedback.delay != "live":
-                raise WeightsError(
-                    f"{name} decides each frame with the weights that its trainer emitted "
-                    f"{feedback.delay} frames before; leave `model` out"
-                )
-            instances = segment.newcomers(planned, weights if takes else None)
+            instances = segment.newcomers(planned, weights)
         except Exception as error:
             known = isinstance(error, KalvitError)
             text = str(error) if known else f"{use.use} raised {type(error).__name__}: {error}"
             self._answer(self._client, refused=text)
             return
-        if takes and feedback is None:
-            feedback = WeightsInput(name, "live", weights, self._log)
-            self._feedback[name] = segment.feedback = feedback
-        elif takes and newcomer.with_model and feedback is not None and weights is not None:
-            feedback.begin(weights)
+        if planned.cls.takes_weights():
+            if feedback is None:
+                feedback = WeightsInput(name, "live", log=self._log)
+                self._feedback[name] = segment.feedback = feedback
+            feedback.begin(weights, only=newcomer.with_model)
         if segment.takeovers is None:
             segment.takeovers = Takeovers(segment.blocks[0], self._log)
         segment.replace(planned, use, instances)
@@ -134,10 +128,6 @@ class Changes:
 
     def _segment_of(self, name: str) -> Segment | None:
         return next((s for s in self._segments if any(b.name == name for b in s.blocks)), None)
-
-    def _newest(self, name: str) -> Weights | None:
-        feedback = self._feedback.get(name)
-        return None if feedback is None else feedback.newest
 
     def _alone(self, name: str) -> Segment:
         """The segment of this block, without the blocks before and after it."""

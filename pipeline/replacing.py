@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from pipeline import catalogue
 from pipeline.block import Block, Context, Reframe, Sink, Source, make
-from pipeline.errors import ConnectError, FlowError, KalvitError
+from pipeline.errors import ConnectError, FlowError, KalvitError, WeightsError
 from pipeline.flow import Flow
 from pipeline.flow_parts import BlockSpec
 from pipeline.instance import Instance
@@ -21,6 +21,7 @@ from pipeline.settings import parse_setting
 from pipeline.swaps import Place, Use, Uses
 from pipeline.takeovers import Latest
 from pipeline.weights import Weights
+from pipeline.weights_input import WeightsInput
 
 _KINDS = (
     (Source, "starts a stream"), (Sink, "ends a branch"), (Reframe, "cuts frames anew"),
@@ -140,11 +141,14 @@ def _present(plan: Plan, name: str) -> set[str]:
 class Newcomer(threading.Thread):
     """Gets a block ready beside the stream; then `planned` is there, or `error` says why not.
 
+    A block that takes weights begins with those of a `model` in `settings`, or else with the first
+    that fit it: the newest, the last ones of other names, those of the `model` it has; or none.
+
     settings   texts such as "taps=[1.0, 0.5]"
     serving    what has replaced the block of the flow before
     latest     a frame that the block will be able to decide, or it stays out
     context    of the instance that serves the stream of this frame
-    weights    the newest of the block, if it has had any; a `model` in `settings` counts more
+    feedback   where weights of the block come in
     """
 
     def __init__(
@@ -157,7 +161,7 @@ class Newcomer(threading.Thread):
         serving: Use | None,
         latest: Latest,
         context: Context,
-        weights: Weights | None,
+        feedback: WeightsInput | None,
     ) -> None:
         super().__init__(daemon=True)  # a build that hangs does not keep the worker alive
         self.block = name
@@ -166,7 +170,11 @@ class Newcomer(threading.Thread):
         self.planned: Planned | None = None
         self.error = ""
         self._plan, self._asked = plan, (serving, use, settings)
-        self._latest, self._context, self._weights = latest, context, weights
+        self._latest, self._context = latest, context
+        self._delay = None if feedback is None else feedback.delay
+        self._newest = None if feedback is None else feedback.newest
+        self._past = [] if feedback is None else feedback.past
+        self._weights: Weights | None = None
 
     def run(self) -> None:
         """Get ready; called by `start`."""
@@ -180,16 +188,43 @@ class Newcomer(threading.Thread):
         except Exception as error:
             self.error = f"{self._asked[1]} raised {type(error).__name__}: {error}"
 
-    def first_weights(self, planned: Planned, newest: Weights | None) -> Weights | None:
-        """The weights with which it begins."""
-        return planned.weights if self.with_model or newest is None else newest
+    def first_weights(self, newest: Weights | None) -> Weights | None:
+        """The weights with which it begins, given the newest now."""
+        return newest if self._weights is self._newest else self._weights
 
     def _prove(self, planned: Planned) -> None:
         """Decide a frame, so that kernels are compiled, and what fails does so now."""
+        refusal = None
+        for weights in self._candidates(planned):
+            try:
+                self._decide(planned, weights)
+            except WeightsError as error:
+                refusal = refusal or error
+            else:
+                self._weights = weights
+                return
+        if refusal is not None:
+            raise refusal
+
+    def _candidates(self, planned: Planned) -> list[Weights | None]:
+        if not planned.cls.takes_weights():
+            return [None]
+        if isinstance(self._delay, int):
+            if self.with_model:
+                raise WeightsError(
+                    f"{self.block} decides each frame with the weights that its trainer emitted "
+                    f"{self._delay} frames before; leave `model` out"
+                )
+            return [self._newest]
+        if self.with_model:
+            return [planned.weights]
+        known = [self._newest, *self._past, planned.weights]
+        return [*(weights for weights in known if weights is not None), None]
+
+    def _decide(self, planned: Planned, weights: Weights | None) -> None:
         block = make(planned.cls, planned.block.values(), self._context)
         instance = Instance(block, planned.port())
-        weights = self.first_weights(planned, self._weights)
-        if planned.cls.takes_weights() and weights is not None:
+        if weights is not None:
             block.take(weights)
         frame, fields = self._latest
         frame = frame._replace(fields=dict(fields))

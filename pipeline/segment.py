@@ -303,7 +303,7 @@ class Segment:
         """Hand the current weights to a block that has started."""
         if self._feedback is None or frame.stream not in self._learned:
             return
-        weights = self._feedback.at_start(frame.stream, frame.seq)
+        weights = self._feedback.at_start(frame.stream)
         if weights is not None:
             instance = self._instances[frame.stream][0]
             taking = partial(instance.block.take, weights)
@@ -456,6 +456,8 @@ class Segment:
             planned, use = due
             instance = self._instance(planned, self.context(frame.stream, planned.name))
             self._exchange(frame.stream, instance)
+            if isinstance(self._feedback, ReplayInput):
+                self._feedback.took_over(frame.stream)
             self._take_again(frame)
             takeovers.replaced(planned, use, [frame.stream])
         return takeovers.marked(frame)

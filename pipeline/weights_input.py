@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from time import monotonic_ns, thread_time_ns
 from typing import Any, Literal
 
 from pipeline.block import Block
@@ -13,6 +14,8 @@ from pipeline.swaps import SwapLog, Swaps
 from pipeline.weights import Weights
 
 DATA = Kind.DATA
+TAKES_LONG_NS = 500_000  # a block that takes weights faster may have them with every frame
+REST = 20  # times as long as taking live weights took, it is not done again
 
 
 class WeightsInput:
@@ -20,7 +23,8 @@ class WeightsInput:
 
     With an integer delay D, frame n is decided with exactly the weights that the trainer emitted
     after frame n - D; until its answer to that frame has come, `admits` says no. With delay
-    "live" the newest weights that have come are used, and those of a swap at once.
+    "live" the newest weights that have come are used, and those of a swap at once. Where a block
+    needs long to take them, newer ones wait: a trainer must not cost the receiver its time.
 
     first   weights that serve from the start
     log     where "live" writes down what it did
@@ -37,12 +41,14 @@ class WeightsInput:
         self.stream = ""  # whose frames an integer delay counts
         self.wake: Callable[[], None] = lambda: None
         self.counts = {"swaps": 0, "refused": 0, "rolled_back": 0}
-        self.current = first
+        self._past: dict[str, Weights] = {}  # by name
+        self._serve(first)
         self.refusals: list[str] = []
         self._log = log if delay == "live" else None
         self._logged: dict[str, Weights] = {}  # stream -> what the log says decides it
         self._waiting: deque[tuple[int, Weights | None]] = deque()
         self._answered = -1
+        self._rests_until_ns = 0
 
     def push(self, frame: Frame) -> None:
         """Take an answer of the trainer: new weights, or none."""
@@ -70,10 +76,26 @@ class WeightsInput:
                     return weights
         return self.current
 
-    def begin(self, weights: Weights) -> None:
-        """Let these serve: a block that took over has them already."""
+    @property
+    def past(self) -> list[Weights]:
+        """The last weights of each name that have served, the newest first."""
+        return list(reversed(self._past.values()))
+
+    def begin(self, weights: Weights | None, *, only: bool) -> None:
+        """Let these serve: a block that took over has them already.
+
+        only    those that came before are out of date
+        """
+        self._serve(weights)
+        self._logged.clear()
+        if only:
+            self._waiting.clear()
+
+    def _serve(self, weights: Weights | None) -> None:
         self.current = weights
-        self._waiting.clear()
+        if weights is not None:
+            self._past.pop(weights.name, None)
+            self._past[weights.name] = weights
 
     def take(self, seq: int, blocks: Sequence[Block]) -> None:
         """Hand over the newest weights that are due before frame `seq` and that fit.
@@ -107,7 +129,7 @@ class WeightsInput:
                     block.take(self.current)
             return error
         self._count(weights, self.current)
-        self.current = weights
+        self._serve(weights)
         return None
 
     def _count(self, weights: Weights, before: Weights | None) -> None:
@@ -121,16 +143,20 @@ class WeightsInput:
 
         blocks   stream -> the instance that serves it
         """
-        if self._waiting:
+        if self._waiting and (self.delay != "live" or monotonic_ns() >= self._rests_until_ns):
+            before_ns = thread_time_ns()
             self.take(frame.seq, list(blocks.values()))
+            took_ns = thread_time_ns() - before_ns
+            if took_ns > TAKES_LONG_NS:
+                self._rests_until_ns = monotonic_ns() + REST * took_ns
         if frame.stream not in blocks:
             return None
         if self._log is not None:
             self._write(self._log, frame, self.current)
         return self.current
 
-    def at_start(self, stream: str, seq: int) -> Weights | None:
-        """The weights for an instance that starts before this frame."""
+    def at_start(self, stream: str) -> Weights | None:
+        """The weights for an instance that starts."""
         return self.current
 
     def _write(self, log: SwapLog, frame: Frame, weights: Weights | None) -> None:
@@ -173,9 +199,14 @@ class ReplayInput(WeightsInput):
             self._write(self._log, frame, serving)
         return serving
 
-    def at_start(self, stream: str, seq: int) -> Weights | None:
-        """The weights for an instance that starts anew after a gap, or takes over."""
-        return None if (stream, seq) in self._swaps else self._serving.get(stream)
+    def at_start(self, stream: str) -> Weights | None:
+        """The weights for an instance that starts anew after a gap."""
+        return self._serving.get(stream)
+
+    def took_over(self, stream: str) -> None:
+        """Another block serves a stream; the log says with which weights it began."""
+        self._serving.pop(stream, None)
+        self._logged.pop(stream, None)
 
 
 def never_decided(waits: Mapping[str, Any], holds: Mapping[str, Sequence[int]]) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import soapy_stand_in
 import zmq_sides
+from gain_networks import random_gain
 from random_layers import random_layers
 from rtl_tcp_server import Server, sending
 
@@ -665,6 +666,15 @@ CASES = [
     Case(
         "tracker.unscented_kalman", "words", TURN,
         {"observations": ("word time observation", words(SEEN).astype(np.float32))},
+    ),
+    Case(
+        "tracker.kalmannet", "stream", TURN,
+        {"observations": ("time observation", SEEN), "interval_s": ("time", UNEVEN)},
+        weights=lambda: random_gain(5, 2),
+    ),
+    Case(
+        "tracker.kalmannet", "words", WALK, {"observations": ("word time observation", words(SEEN))},
+        weights=lambda: random_gain(2, 2, architecture=1),
     ),
     Case(
         "tracker.moving_horizon", "stream", {**TURN, "window": 7},

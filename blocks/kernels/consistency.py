@@ -79,13 +79,13 @@ def add_innovations(innovations: Array, nis: Array, first: int, sums: Array) -> 
     """Add the steps of one trajectory from `first` on.
 
     innovations  (time, m)  NaN where nothing came
-    nis          (time,)
+    nis          (time,)    NaN where a tracker knows none, which is left out
     """
     for i in range(first, nis.size):
         degrees = 0
         for j in range(innovations.shape[1]):
             degrees += not np.isnan(innovations[i, j])
-        if degrees:
+        if degrees and not np.isnan(nis[i]):
             sums[NIS_STEPS] += 1.0
             sums[NIS] += nis[i]
             sums[NIS_DEGREES] += degrees

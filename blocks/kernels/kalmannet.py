@@ -1,8 +1,9 @@
-"""The gain network of KalmanNet, architecture #2: from features of a step to the Kalman gain.
+"""The gain networks of KalmanNet: from features of a step to the Kalman gain.
 
 Revach et al., "KalmanNet: Neural Network Aided Kalman Filtering for Partially Known Dynamics",
-IEEE Trans. Signal Processing 2022, Fig. 4, with the layers of the authors' code: GRUs in the place
-of Q, Sigma and S, fully connected layers between. With m states and n observations:
+IEEE Trans. Signal Processing 2022, with the layers of the authors' code. Architecture #2, Fig. 4:
+GRUs in the place of Q, Sigma and S, fully connected layers between. With m states and n
+observations:
 
     FC5  relu  forward update difference     -> in_mult m
     Q    gru   FC5                           -> m^2
@@ -15,6 +16,15 @@ of Q, Sigma and S, fully connected layers between. With m states and n observati
          linear                              -> m n, the gain
     FC3  relu  S, gain                       -> m^2
     FC4  relu  Sigma, FC3                    -> m^2, the state of Sigma for the next step
+
+Architecture #1, Fig. 3: one GRU for all of the second-order moments.
+
+    L1   relu  all features                  -> in_mult (m + n)
+    GRU  gru   L1                            -> units (m^2 + n^2)
+    L2   relu  GRU                           -> out_mult m n
+    L3   linear  L2                          -> m n, the gain
+
+blocks/models/kalmannet.py has the same as torch modules.
 """
 
 from __future__ import annotations
@@ -102,9 +112,7 @@ def gain(
     layer(weights, places[8], middle, mn, LINEAR, y, in_out, y, in_3 + nn)
     layer(weights, places[9], nn + mn, mm, RELU, y, in_3, y, in_4 + mm)
     layer(weights, places[10], 2 * mm, mm, RELU, y, in_4, hidden, sigma)
-    for row in range(features.shape[0]):
-        for i in range(mn):
-            gains[row, i // n, i % n] = y[row, in_3 + nn + i]
+    _put_gains(y, in_3 + nn, m, n, gains)
 
 
 @njit(cache=True, nogil=True)
@@ -112,6 +120,47 @@ def _copy(source: Array, at: int, count: int, target: Array, to: int) -> None:
     for row in range(source.shape[0]):
         for i in range(count):
             target[row, to + i] = source[row, at + i]
+
+
+@njit(cache=True, nogil=True)
+def single_gain(
+    weights: Array, places: Array, m: int, n: int, in_mult: int, out_mult: int, units: int,
+    features: Array, hidden: Array, scratch: Array, gains: Array,
+) -> None:  # fmt: skip
+    """As `gain`, of architecture #1: weights in the order of `single_layers`."""
+    mn, wide, moments = m * n, in_mult * (m + n), units * (m * m + n * n)
+    middle = out_mult * mn
+    state = padded(wide)
+    second = state + padded(moments)
+    third = second + padded(middle)
+    y = scratch[: features.shape[0]]
+    layer(weights, places[0], 2 * (m + n), wide, RELU, features, 0, y, 0)
+    gru_cell(weights, places[1], wide, moments, y, 0, hidden, 0, y, state)
+    _copy(y, state, moments, hidden, 0)
+    layer(weights, places[2], moments, middle, RELU, y, state, y, second)
+    layer(weights, places[3], middle, mn, LINEAR, y, second, y, third)
+    _put_gains(y, third, m, n, gains)
+
+
+def single_layers(
+    m: int, n: int, in_mult: int = 80, out_mult: int = 4, units: int = 10
+) -> dict[str, tuple[int, int]]:
+    """Those of architecture #1."""
+    wide, moments, middle = in_mult * (m + n), units * (m * m + n * n), out_mult * m * n
+    return {
+        "L1": (2 * (m + n), wide), "GRU": (wide, moments), "L2": (moments, middle),
+        "L3": (middle, m * n),
+    }  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
+def _put_gains(y: Array, at: int, m: int, n: int, gains: Array) -> None:
+    for row in range(y.shape[0]):
+        place = at
+        for i in range(m):
+            for j in range(n):
+                gains[row, i, j] = y[row, place]
+                place += 1
 
 
 class Gain(NamedTuple):
@@ -140,19 +189,9 @@ class Gain(NamedTuple):
 
         arrays  (weight, bias) of a dense layer, (weight_ih, weight_hh, bias_ih, bias_hh) of a GRU
         """
-        parts = []
-        for name, (n_in, n_out) in layers(m, n, in_mult, out_mult).items():
-            if name not in arrays:
-                raise ValueError(f"no arrays of {name}; expected {', '.join(layers(m, n))}")
-            recurrent = name.startswith("GRU")
-            rows = 3 * n_out if recurrent else n_out
-            if arrays[name][0].shape != (rows, n_in):
-                raise ValueError(
-                    f"{name}: weight {arrays[name][0].shape}, but ({rows}, {n_in}) is due with "
-                    f"{m} states and {n} observations, in_mult={in_mult} and out_mult={out_mult}"
-                )
-            parts.append((pack_gru if recurrent else pack)(*arrays[name]))
-        return cls(*join(parts), m, n, in_mult, out_mult)
+        sizes = f"in_mult={in_mult} and out_mult={out_mult}"
+        packed = _packed(arrays, layers(m, n, in_mult, out_mult), m, n, sizes)
+        return cls(*packed, m, n, in_mult, out_mult)
 
     def start(self, rows: int, Q: Array, Sigma: Array, S: Array) -> Array:
         """Hidden states before the first step, the same in each row: the flattened priors."""
@@ -165,3 +204,86 @@ class Gain(NamedTuple):
     def scratch(self, rows: int) -> Array:
         """What `gain` writes in between."""
         return aligned(rows, padded(_columns(self.m, self.n, self.in_mult, self.out_mult)[-1]))
+
+
+class SingleGain(NamedTuple):
+    """Weights and sizes of architecture #1: what `single_gain` takes first."""
+
+    weights: Array
+    places: Array
+    m: int
+    n: int
+    in_mult: int
+    out_mult: int
+    units: int
+
+    @classmethod
+    def of(
+        cls,
+        arrays: Mapping[str, Sequence[Array]],
+        m: int,
+        n: int,
+        in_mult: int = 80,
+        out_mult: int = 4,
+        units: int = 10,
+    ) -> SingleGain:
+        """From the arrays of each of `single_layers`, as torch's modules hold them."""
+        sizes = f"in_mult={in_mult}, out_mult={out_mult} and units={units}"
+        packed = _packed(arrays, single_layers(m, n, in_mult, out_mult, units), m, n, sizes)
+        return cls(*packed, m, n, in_mult, out_mult, units)
+
+    def start(self, rows: int) -> Array:
+        """Hidden states before the first step: zeros."""
+        return aligned(rows, padded(self.units * (self.m**2 + self.n**2)))
+
+    def scratch(self, rows: int) -> Array:
+        """What `single_gain` writes in between."""
+        widths = single_layers(self.m, self.n, self.in_mult, self.out_mult, self.units).values()
+        return aligned(rows, sum(padded(n_out) for _, n_out in widths))
+
+
+def _packed(
+    arrays: Mapping[str, Sequence[Array]], wanted: Mapping[str, tuple[int, int]], m: int, n: int,
+    sizes: str,
+) -> tuple[Array, Array]:  # fmt: skip
+    """The numbers of all layers, and where each begins; ValueError for one that does not fit."""
+    parts = []
+    for name, (n_in, n_out) in wanted.items():
+        if name not in arrays:
+            raise ValueError(f"no arrays of {name}; expected {', '.join(wanted)}")
+        recurrent = name.startswith("GRU")
+        rows = 3 * n_out if recurrent else n_out
+        if arrays[name][0].shape != (rows, n_in):
+            raise ValueError(
+                f"{name}: weight {arrays[name][0].shape}, but ({rows}, {n_in}) is due with "
+                f"{m} states and {n} observations, {sizes}"
+            )
+        parts.append((pack_gru if recurrent else pack)(*arrays[name]))
+    return join(parts)
+
+
+def network_of(hyper: Mapping[str, Any], arrays: Mapping[str, Array]) -> Gain | SingleGain:
+    """The network of weights as torch names them, "FC5.weight" and so on.
+
+    hyper   architecture, m, n and the sizes that differ from their defaults
+    arrays  float32
+
+    Raises ValueError where they do not fit together.
+    """
+    by_layer: dict[str, dict[str, Array]] = {}
+    for name, array in arrays.items():
+        where, _, part = name.rpartition(".")
+        by_layer.setdefault(where, {})[part] = array
+    parts = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight", "bias")
+    ordered = {
+        where: [found[part] for part in parts if part in found] for where, found in by_layer.items()
+    }
+    for where, found in ordered.items():
+        wanted = 4 if where.startswith("GRU") else 2
+        if len(found) != wanted:
+            raise ValueError(f"{where} has {len(found)} arrays; expected {wanted}")
+    kind = {1: SingleGain, 2: Gain}.get(hyper["architecture"])
+    if kind is None:
+        raise ValueError(f"architecture = {hyper['architecture']!r}, but there are 1 and 2")
+    keys = [key for key in ("m", "n", "in_mult", "out_mult", "units") if key in hyper]
+    return kind.of(ordered, **{key: int(hyper[key]) for key in keys})

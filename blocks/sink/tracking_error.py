@@ -62,7 +62,8 @@ class TrackingError(Sink, name="sink.tracking_error"):
     lie in 95 of 100 runs of a tracker whose model is right. The NEES is correlated from step to
     step, for which its band makes room by the correlation of neighbours. log_likelihood is the mean
     per observation [nat]; of two trackers of the same observations, the one with the larger is the
-    better model, which can be said without the truth.
+    better model, which can be said without the truth. Steps at which a tracker gives NaN for any of
+    these, or no covariance, are left out of them.
 
     An estimate of another length than the state, as a tracker with another model gives, is compared
     in `components` leading numbers.
@@ -180,10 +181,14 @@ class TrackingError(Sink, name="sink.tracking_error"):
     def _add_likely(
         sums: Array, log_likelihood: Array, innovations: Array | None, first: int
     ) -> None:
-        """Add the log-likelihoods from step `first` on, leaving out steps where nothing came."""
+        """Add the log-likelihoods from step `first` on.
+
+        Steps are left out where nothing came, or where the tracker knows none.
+        """
         kept = log_likelihood[..., first:].ravel()
         if innovations is not None:
             kept = kept[~np.isnan(innovations[..., first:, :]).all(axis=-1).ravel()]
+        kept = kept[~np.isnan(kept)]
         # one by one, so that the sum does not depend on how the stream was cut
         sums[0] = np.cumsum(np.append(sums[0], kept))[-1]
         sums[1] += kept.size

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,13 @@ def assimilated(covariance: Array, information: Array) -> Array:
     return symmetric
 
 
+class Belief(NamedTuple):
+    """A Gaussian over the parameters of a node."""
+
+    mean: Array  # (n,)
+    covariance: Array  # (n, n), or its diagonal (n,)
+
+
 class Bayesian(Strategy):
     """The mean of a Gaussian belief about the parameters, one step per word.
 
@@ -42,9 +49,10 @@ class Bayesian(Strategy):
 
     a step of the natural gradient whose size follows from what is known (Ollivier, Electronic J.
     Statistics 12, 2018). Further iterations repeat it around the new mean (Bell and Cathey, IEEE
-    Trans. Automatic Control 38(2), 1993). The belief follows all words, whichever of its means came
-    to serve; it begins at the node that serves, and anew where that has other parameters or the
-    belief is no longer finite.
+    Trans. Automatic Control 38(2), 1993).
+
+    The belief is that of the node which serves: what a word told is forgotten again if the node
+    that came of it was refused, and one that serves for other reasons is believed as at first.
 
     prior       standard deviation of the parameters at first, relative to `scales` of the node
     drift       likewise, of their change from word to word
@@ -60,36 +68,50 @@ class Bayesian(Strategy):
     ) -> None:  # fmt: skip
         self.prior, self.drift, self.iterations = prior, drift, iterations
         self.covariance = covariance
-        self._mean = self._covariance = self._added = np.empty(0)
+        self._serving = self._proposed = Belief(np.empty(0), np.empty(0))
+        self._added = np.empty(0)
 
     def update(self, serving: Any, word: Labelled) -> Any:
         if not (word.labels >= 0).any():
             return None
-        if self._mean.shape != serving.parameters.shape or not np.isfinite(self._mean).all():
-            self._mean = serving.parameters
-            self._covariance = self._diagonal((self.prior * serving.scales) ** 2)
+        at = serving.parameters
+        if np.array_equal(at, self._proposed.mean):
+            self._serving = self._proposed
+        elif not np.array_equal(at, self._serving.mean):
+            covariance = self._diagonal((self.prior * serving.scales) ** 2)
+            self._serving = Belief(at, covariance)
             self._added = self._diagonal((self.drift * serving.scales) ** 2)
-        self._covariance = self._covariance + self._added
-        mean = self._mean
+        self._serving = before = self._drifted(self._serving)
+        mean = before.mean
         for _ in range(self.iterations):
             score, rows = serving.moved(mean).observed(word.samples, word.labels)
             information = self._information(rows)
-            covariance = assimilated(self._covariance, information)
-            known = score + _times(information, mean - self._mean)  # as seen from the prior's mean
-            mean = self._mean + _times(covariance, known)
-        self._mean, self._covariance = mean, covariance
-        return serving.moved(mean)
+            covariance = assimilated(before.covariance, information)
+            known = score + _times(information, mean - before.mean)  # as seen from before
+            mean = before.mean + _times(covariance, known)
+        node = serving.moved(mean)
+        self._proposed = Belief(node.parameters, covariance)
+        return node
 
     def lost(self) -> None:
-        self._covariance = self._covariance + self._added
+        self._serving, self._proposed = self._drifted(self._serving), self._drifted(self._proposed)
+
+    def _drifted(self, belief: Belief) -> Belief:
+        return belief._replace(covariance=belief.covariance + self._added)
 
     def state(self) -> Mapping[str, Any]:
-        return {"mean": self._mean, "covariance": self._covariance, "added": self._added}
+        return {
+            "serving_mean": self._serving.mean, "serving_covariance": self._serving.covariance,
+            "proposed_mean": self._proposed.mean, "proposed_covariance": self._proposed.covariance,
+            "added": self._added,
+        }  # fmt: skip
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self._mean, self._covariance, self._added = (
-            np.array(state[name]) for name in ("mean", "covariance", "added")
+        self._serving, self._proposed = (
+            Belief(np.array(state[f"{name}_mean"]), np.array(state[f"{name}_covariance"]))
+            for name in ("serving", "proposed")
         )
+        self._added = np.array(state["added"])
 
     def _diagonal(self, values: Array) -> Array:
         return np.diag(values) if self.covariance == "full" else values

@@ -1,0 +1,549 @@
+"""Trains the gain network of a KalmanNet on the error of the states that it leads to.
+
+Revach et al., "KalmanNet", IEEE Trans. Signal Processing 2022, III-D: gradients pass through the
+whole recursion, features and motion included. First on short pieces that begin anywhere in a
+trajectory, at the true state (V2 of the paper: a warm-up, from which a network learns to track at
+all), then on whole trajectories from their own start, with gradients cut every so many steps
+(truncated) or not at all (V1). What is best on held-out trajectories is kept.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from blocks.kernels.caching import njit
+from blocks.kernels.indirect import call_linearise, call_observe_linearised
+from blocks.kernels.state_space import StateSpace
+from blocks.training.backward import Dense, Gru
+
+Array = np.ndarray[Any, Any]
+Progress = Callable[[int, int, str], None]
+
+LOOK = 100  # steps of held-out trajectories whose activations are there at once
+
+
+def _silent(done: int, most: int, text: str) -> None:
+    """Say nothing."""
+
+
+
+class Trajectories(NamedTuple):
+    """What there is to learn from.
+
+    states        (trajectory, time, m)
+    observations  (trajectory, time, n)  NaN where nothing came
+    intervals     (trajectory, time)     time before each observation [s]
+    """
+
+    states: Array
+    observations: Array
+    intervals: Array
+
+
+class Schedule(NamedTuple):
+    """How to train.
+
+    steps       of Adam on short pieces, the warm-up
+    piece       steps of a piece
+    batch       pieces, or trajectories, at once
+    long_steps  of Adam on trajectories from their start, after those
+    truncate    steps through which gradients pass there; 0: all of a trajectory
+    rate        learning rate of the warm-up, half of it afterwards; falls to a tenth in each
+    decay       L2 norm of the weights in the loss
+    clip        longest gradient
+    every       steps between looks at the held-out trajectories
+    patience    looks without a better one after which either of the two ends
+    """
+
+    steps: int = 2500
+    piece: int = 60
+    batch: int = 32
+    long_steps: int = 1000
+    truncate: int = 60
+    rate: float = 1e-3
+    decay: float = 1e-4
+    clip: float = 1.0
+    every: int = 100
+    patience: int = 20
+
+
+class Found(NamedTuple):
+    """What became of a training: the network holds the best weights.
+
+    steps    of Adam that were taken
+    mse      on the held-out trajectories, mean squared error per number of a state
+    """
+
+    steps: int
+    mse: float
+
+
+def train(
+    network: Any, model: StateSpace, training: Trajectories, held_out: Trajectories,
+    schedule: Schedule = Schedule(), seed: int = 0, progress: Progress = _silent,
+) -> Found:  # fmt: skip
+    """Fit a gain network to trajectories; it ends with its best weights on those held out.
+
+    A filter starts at a draw around the true state of as much variance as the model's start has.
+
+    Raises ValueError for trajectories that are too short, or where nothing finite was found.
+    """
+    return _Training(network, model, training, held_out, schedule, seed, progress).run()
+
+
+class _Training:
+    """One training under way."""
+
+    def __init__(
+        self, network: Any, model: StateSpace, training: Trajectories, held_out: Trajectories,
+        schedule: Schedule, seed: int, progress: Progress,
+    ) -> None:  # fmt: skip
+        if training.states.shape[1] <= schedule.piece:
+            raise ValueError(
+                f"trajectories of {training.states.shape[1]} steps are too short for pieces of "
+                f"{schedule.piece} with the state before them"
+            )
+        self.unrolled, self.network, self.model = Unrolled(network, model), network, model
+        self.data, self.held_out, self.schedule = training, held_out, schedule
+        self.rng, self.progress = np.random.default_rng(seed), progress
+        self.spread = np.sqrt(model.initial_covariance.diagonal())
+        self.best, self.kept = math.inf, copy.deepcopy(network.state_dict())
+        self.taken = 0
+
+    def run(self) -> Found:
+        s = self.schedule
+        self._look()
+        self._phase(s.steps, s.rate, self._pieces())
+        self._phase(s.long_steps, 0.5 * s.rate, self._trajectories())
+        self.network.load_state_dict(self.kept)
+        if not self.best < math.inf:
+            raise ValueError("no weights were found with which all held-out trajectories are kept")
+        return Found(self.taken, self.best)
+
+    def _phase(self, steps: int, rate: float, passes: Iterator[float]) -> None:
+        """Take so many steps, or fewer where they lead nowhere, from the best weights so far."""
+        s = self.schedule
+        self.network.load_state_dict(self.kept)
+        adam = torch.optim.Adam(self.network.parameters(), lr=rate, weight_decay=s.decay)
+        looks = 0
+        for step in range(steps):
+            for group in adam.param_groups:
+                group["lr"] = rate * 0.1 ** (step / steps)
+            adam.zero_grad(set_to_none=True)
+            error = next(passes)
+            if math.isfinite(error):
+                adam.step()
+                self.taken += 1
+            if (step + 1) % s.every == 0 or step + 1 == steps:
+                looks = 0 if self._look() else looks + 1
+                self.progress(
+                    self.taken, s.steps + s.long_steps,
+                    f"held out {_decibel(self.best):.2f} dB, fitted {_decibel(error):.2f} dB",
+                )  # fmt: skip
+                if looks >= s.patience:
+                    return
+
+    def _pieces(self) -> Iterator[float]:
+        """Errors of passes over short pieces, whose gradients are then there.
+
+        Filters that are lost before the end of a piece teach nothing: then pieces are shorter for
+        a while.
+        """
+        s, (states, observations, intervals) = self.schedule, self.data
+        count, length, m = states.shape
+        piece = s.piece
+        while True:
+            which = self.rng.integers(0, count, s.batch)
+            first = self.rng.integers(0, length - s.piece, s.batch)
+            rows = which[:, None]
+            steps = first[:, None] + 1 + np.arange(piece)
+            starts = states[which, first] + self.spread * self.rng.standard_normal((s.batch, m))
+            track = self.unrolled.start(starts)
+            error, _ = self._pass(
+                track, observations[rows, steps], intervals[rows, steps], states[rows, steps]
+            )
+            piece = min(piece + 1, s.piece) if math.isfinite(error) else max(piece // 2, 1)
+            yield error
+
+    def _trajectories(self) -> Iterator[float]:
+        """The same over trajectories from their start, one stretch after the other."""
+        s, (states, observations, intervals) = self.schedule, self.data
+        count, length, m = states.shape
+        stretch = s.truncate or length
+        while True:
+            which = self.rng.permutation(count)[: s.batch]
+            starts = self.model.initial + np.zeros((len(which), m))
+            track = self.unrolled.start(starts)
+            for at in range(0, length, stretch):
+                part = slice(at, at + stretch)
+                error, track = self._pass(
+                    track, observations[which, part], intervals[which, part], states[which, part]
+                )
+                yield error
+                if not math.isfinite(error):
+                    break  # tracks that are lost teach nothing
+
+    def _pass(
+        self, track: tuple[Array, ...], observations: Array, intervals: Array, states: Array
+    ) -> tuple[float, tuple[Array, ...]]:
+        """Error and end of filters; not finite where gradients are not, which are clipped else."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            means, end = self.unrolled.forward(track, observations, intervals)
+            off = means - states
+            error = float(np.square(off).mean())
+            if math.isfinite(error):
+                self.unrolled.backward((2.0 / off.size * off).astype(means.dtype))
+                longest = self.schedule.clip
+                length = nn.utils.clip_grad_norm_(self.network.parameters(), longest)
+                error = error if bool(length.isfinite()) else math.nan
+        return error, end
+
+    def _look(self) -> bool:
+        """Whether the weights are the best so far on the held-out trajectories; then keep them."""
+        states, observations, intervals = self.held_out
+        with np.errstate(over="ignore", invalid="ignore"):
+            starts = np.broadcast_to(self.model.initial, (len(states), self.model.size))
+            error = mse(self.unrolled, self.held_out, starts)
+        if not error < self.best:
+            return False
+        self.best, self.kept = error, copy.deepcopy(self.network.state_dict())
+        return True
+
+
+def mse(unrolled: Unrolled, trajectories: Trajectories, starts: Array) -> float:
+    """Mean squared error per number of a state, of filters that believe they start there."""
+    states, observations, intervals = trajectories
+    track, total = unrolled.start(starts), 0.0
+    for at in range(0, states.shape[1], LOOK):
+        part = slice(at, at + LOOK)
+        means, track = unrolled.forward(track, observations[:, part], intervals[:, part])
+        total += float(np.square(means - states[:, part], dtype=np.float64).sum())
+    return total / states.size
+
+
+def _decibel(value: float) -> float:
+    return 10.0 * math.log10(value) if 0.0 < value < math.inf else math.nan
+
+
+@njit(cache=True, nogil=True)
+def _predict(
+    linearise: Any, parameters: Array, observe: Any, observe_parameters: Array, states: Array,
+    intervals: Array, predicted: Array, seen: Array, F: Array, H: Array,
+) -> None:  # fmt: skip
+    for row in range(states.shape[0]):
+        call_linearise(linearise, states[row], intervals[row], parameters, predicted[row], F[row])
+        call_observe_linearised(observe, predicted[row], observe_parameters, seen[row], H[row])
+
+
+class _Predict(torch.autograd.Function):
+    """Predicted states and observations, by the kernels' functions and their Jacobians."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, states: Tensor, intervals: Array, model: StateSpace
+    ) -> tuple[Tensor, Tensor]:
+        rows, m, n = len(states), model.size, model.rows
+        predicted, seen = np.empty((rows, m)), np.empty((rows, n))
+        F, H = np.empty((rows, m, m)), np.empty((rows, n, m))
+        _predict(
+            model.linearise, model.parameters, model.observe_linearised, model.observe_parameters,
+            states.double().numpy(), intervals, predicted, seen, F, H,
+        )  # fmt: skip
+        ctx.jacobians = [torch.from_numpy(J).to(states) for J in (F, H)]
+        return torch.from_numpy(predicted).to(states), torch.from_numpy(seen).to(states)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        F, H = ctx.jacobians
+        by_predicted, by_seen = gradients
+        total = by_predicted + (by_seen[:, None] @ H)[:, 0]
+        return (total[:, None] @ F)[:, 0], None, None
+
+
+@njit(cache=True, nogil=True)
+def _observe(observe: Any, parameters: Array, states: Array, seen: Array, H: Array) -> None:
+    for row in range(states.shape[0]):
+        call_observe_linearised(observe, states[row], parameters, seen[row], H)
+
+
+class Track(NamedTuple):
+    """Where filters stand between two steps, a row each.
+
+    mean       (rows, m)  last updated states
+    evolution  (rows, m)  what they are more than those before them: F3 of the next step
+    update     (rows, m)  what they are more than was predicted: F4 of the next step
+    seen       (rows, n)  last observations that came; before the first, what the start foretells
+    hidden                of the network
+    """
+
+    mean: Tensor
+    evolution: Tensor
+    update: Tensor
+    seen: Tensor
+    hidden: tuple[Tensor, ...]
+
+    def detached(self) -> Track:
+        """The same, through which no gradients pass."""
+        return Track(*(t.detach() for t in self[:4]), tuple(h.detach() for h in self.hidden))
+
+
+class Recursion:
+    """KalmanNet on tensors: rows of filters side by side, step by step.
+
+    network   features (rows, 2 (n + m)) and hidden states to gains (rows, m, n) and hidden states
+    """
+
+    def __init__(self, network: Any, model: StateSpace) -> None:
+        self.network, self.model = network, model
+        self._angles = torch.from_numpy(model.angles) if model.angles.any() else None
+
+    def start(self, states: Tensor) -> Track:
+        """Filters that believe in these states (rows, m), one interval before they observe."""
+        model, rows = self.model, len(states)
+        seen, H = np.empty((rows, model.rows)), np.empty((model.rows, model.size))
+        _observe(
+            model.observe_linearised, model.observe_parameters, states.double().numpy(), seen, H
+        )
+        zeros = torch.zeros_like(states)
+        first = torch.from_numpy(seen).to(states)
+        return Track(states, zeros, zeros, first, self.network.start(rows))
+
+    def step(self, track: Track, observations: Tensor, intervals: Array) -> Track:
+        """The next step, of observations (rows, n), NaN where nothing came.
+
+        A row of an observation that is missing counts as seen where it was predicted, and F1 is 0
+        there. Where a whole observation is missing a filter only predicts: hidden states, F3 and F4
+        wait for the next one.
+        """
+        predicted, foretold = _Predict.apply(track.mean, intervals, self.model)
+        innovation = self._wrapped(observations - foretold)
+        change = self._wrapped(observations - track.seen)
+        came = ~observations.isnan()
+        whole = bool(came.all())
+        if not whole:
+            innovation, change = (torch.where(came, d, 0.0) for d in (innovation, change))
+            observations = torch.where(came, observations, track.seen)
+        parts = (change, innovation, track.evolution, track.update)
+        features = torch.cat([nn.functional.normalize(part) for part in parts], 1)
+        gains, hidden = self.network(features, track.hidden)
+        update = (gains @ innovation[:, :, None])[:, :, 0]
+        mean = predicted + update
+        evolution = mean - track.mean
+        if not whole:
+            some = came.any(1, keepdim=True)
+            mean = torch.where(some, mean, predicted)
+            evolution = torch.where(some, evolution, track.evolution)
+            update = torch.where(some, update, track.update)
+            hidden = tuple(
+                torch.where(some, new, old) for new, old in zip(hidden, track.hidden, strict=True)
+            )
+        return Track(mean, evolution, update, observations, hidden)
+
+    def run(self, track: Track, observations: Tensor, intervals: Array) -> tuple[Tensor, Track]:
+        """Updated states (rows, time, m) of observations (rows, time, n), and the end."""
+        means = []
+        for t in range(observations.shape[1]):
+            track = self.step(track, observations[:, t], intervals[:, t])
+            means.append(track.mean)
+        return torch.stack(means, 1), track
+
+    def _wrapped(self, difference: Tensor) -> Tensor:
+        if self._angles is None:
+            return difference
+        turns = (difference.detach() / math.tau).round()
+        return torch.where(self._angles, difference - math.tau * turns, difference)
+
+
+class Unrolled:
+    """`Recursion.run` with its gradients, on numpy arrays: some 20 times as fast as autograd.
+
+    network   a GainNetwork, whose parameters get the gradients
+    """
+
+    def __init__(self, network: Any, model: StateSpace) -> None:
+        self.network, self.model = network, model
+        self.layers = (_Layers2 if hasattr(network, "GRU_Q") else _Layers1)(network)
+        self._used = network.used.numpy()
+        self._dtype = next(network.parameters()).detach().numpy().dtype
+
+    def start(self, states: Array) -> tuple[Array, ...]:
+        """As that of Recursion; the parts of a Track, those of `hidden` at its end."""
+        track = Recursion(self.network, self.model).start(
+            torch.from_numpy(np.array(states, self._dtype, order="C"))
+        )
+        return (*(t.numpy() for t in track[:4]), *(h.detach().numpy() for h in track.hidden))
+
+    def forward(
+        self, track: tuple[Array, ...], observations: Array, intervals: Array
+    ) -> tuple[Array, tuple[Array, ...]]:
+        """Updated states (rows, time, m) of observations (rows, time, n), and the end."""
+        (rows, steps, n), m, kind = observations.shape, self.model.size, self._dtype
+        model = self.model
+        self.layers.begin(steps, rows)
+        self._F, self._H = np.empty((steps, rows, m, m)), np.empty((steps, rows, n, m))
+        self._features = np.empty((steps, rows, 2 * (n + m)), kind)
+        self._lengths = np.empty((steps, rows, 4), kind)
+        self._gains = np.empty((steps, rows, m, n), kind)
+        self._innovations = np.empty((steps, rows, n), kind)
+        self._came = ~np.isnan(observations)
+        predicted64, foretold64 = np.empty((rows, m)), np.empty((rows, n))
+        means = np.empty((rows, steps, m), kind)
+        mean, evolution, update, seen, *hidden = track
+        ends = np.cumsum((0, n, n, m, m))
+        for t in range(steps):
+            _predict(
+                model.linearise, model.parameters, model.observe_linearised,
+                model.observe_parameters, mean.astype(np.float64),
+                np.ascontiguousarray(intervals[:, t]), predicted64, foretold64,
+                self._F[t], self._H[t],
+            )  # fmt: skip
+            predicted, foretold = predicted64.astype(kind), foretold64.astype(kind)
+            came = self._came[:, t]
+            y = np.where(came, observations[:, t], seen).astype(kind)
+            innovation = np.where(came, self._wrapped(y - foretold), 0.0).astype(kind)
+            parts = (self._wrapped(y - seen), innovation, evolution, update)
+            for k, part in enumerate(parts):
+                length = np.maximum(np.sqrt(np.einsum("ij,ij->i", part, part)), 1e-12)
+                self._lengths[t, :, k] = length
+                self._features[t, :, ends[k] : ends[k + 1]] = part / length[:, None]
+            features = self._features[t] * self._used
+            gains, new = self.layers.forward(t, features, hidden)
+            gains = gains.reshape(rows, m, n)
+            self._gains[t], self._innovations[t] = gains, innovation
+            some = came.any(1)[:, None]
+            last, update = update, np.einsum("ijk,ik->ij", gains, innovation)
+            after = predicted + update  # which is `predicted` where nothing came
+            if some.all():
+                mean, evolution, hidden = after, after - mean, new
+            else:
+                evolution = np.where(some, after - mean, evolution)
+                update = np.where(some, update, last)
+                hidden = [np.where(some, a, b) for a, b in zip(new, hidden, strict=True)]
+                mean = after
+            seen = y
+            means[:, t] = mean
+        return means, (mean, evolution, update, seen, *hidden)
+
+    def backward(self, gradients: Array) -> None:
+        """Add to the gradients of the parameters, given those by the updated states."""
+        rows, steps, m = gradients.shape
+        n = self.model.rows
+        by_mean, by_evolution, by_update = np.zeros((3, rows, m), self._dtype)
+        by_hidden = [np.zeros((rows, size), self._dtype) for size in self.layers.sizes]
+        ends = np.cumsum((0, n, n, m, m))
+        for t in reversed(range(steps)):
+            some = self._came[:, t].any(1)[:, None]
+            by_mean = by_mean + gradients[:, t]
+            held = [np.where(some, 0.0, g) for g in (by_evolution, by_update, *by_hidden)]
+            if not some.all():
+                by_evolution, by_update, *by_hidden = (
+                    np.where(some, g, 0.0) for g in (by_evolution, by_update, *by_hidden)
+                )
+            after = by_mean + by_evolution
+            by_correction = np.where(some, after + by_update, 0.0).astype(self._dtype)
+            by_gain = by_correction[:, :, None] * self._innovations[t][:, None]
+            by_innovation = np.einsum("ijk,ij->ik", self._gains[t], by_correction)
+            by_features, by_hidden = self.layers.backward(
+                t, by_gain.reshape(rows, m * n), by_hidden
+            )
+            by_features = by_features * self._used
+            by_part = []
+            for k in (1, 2, 3):  # F1 is made of observations alone
+                unit = self._features[t, :, ends[k] : ends[k + 1]]
+                own = by_features[:, ends[k] : ends[k + 1]]
+                along = np.einsum("ij,ij->i", unit, own)[:, None] * unit
+                by_part.append((own - along) / self._lengths[t, :, k, None])
+            by_innovation = np.where(self._came[:, t], by_innovation + by_part[0], 0.0)
+            by_predicted = after - np.einsum("ij,ijk->ik", by_innovation, self._H[t])
+            by_mean = np.einsum("ij,ijk->ik", by_predicted, self._F[t]) - by_evolution
+            by_evolution, by_update = held[0] + by_part[1], held[1] + by_part[2]
+            by_hidden = [a + b for a, b in zip(by_hidden, held[2:], strict=True)]
+        self.layers.finish()
+
+    def _wrapped(self, difference: Array) -> Array:
+        turns = np.round(difference / math.tau)
+        return np.where(self.model.angles, difference - math.tau * turns, difference)
+
+
+class _Layers:
+    """The layers of a gain network, that go through steps together."""
+
+    def __init__(self, layers: list[Dense | Gru], sizes: tuple[int, ...]) -> None:
+        self.sizes, self._all = sizes, layers
+
+    def begin(self, steps: int, rows: int) -> None:
+        for layer in self._all:
+            layer.begin(steps, rows)
+
+    def finish(self) -> None:
+        for layer in self._all:
+            layer.finish()
+
+
+class _Layers2(_Layers):
+    """Those of architecture #2."""
+
+    def __init__(self, net: Any) -> None:
+        self.m, self.n = net.m, net.n
+        self.fc = {k: Dense(getattr(net, f"FC{k}")) for k in (1, 3, 4, 5, 6, 7)}
+        self.inner, self.outer = Dense(net.FC2[0]), Dense(net.FC2[2], relu=False)
+        self.q, self.sigma, self.s = Gru(net.GRU_Q), Gru(net.GRU_Sigma), Gru(net.GRU_S)
+        grus = self.q, self.sigma, self.s
+        super().__init__(
+            [*self.fc.values(), self.inner, self.outer, *grus], tuple(g.size for g in grus)
+        )
+
+    def forward(self, t: int, features: Array, hidden: Any) -> tuple[Array, list[Array]]:
+        m, n, fc = self.m, self.n, self.fc
+        q, sigma, s = hidden
+        q = self.q.forward(t, q, fc[5].forward(t, features[:, 2 * n + m :]))
+        wide = fc[6].forward(t, features[:, 2 * n : 2 * n + m])
+        sigma = self.sigma.forward(t, sigma, q, wide)
+        seen = fc[7].forward(t, features[:, : 2 * n])
+        s = self.s.forward(t, s, fc[1].forward(t, sigma), seen)
+        gain = self.outer.forward(t, self.inner.forward(t, sigma, s))
+        return gain, [q, fc[4].forward(t, sigma, fc[3].forward(t, s, gain)), s]
+
+    def backward(self, t: int, by_gain: Array, by_hidden: Any) -> tuple[Array, list[Array]]:
+        mm, nn_, fc = self.m**2, self.n**2, self.fc
+        by_q, by_last, by_s = by_hidden
+        by = fc[4].backward(t, by_last)
+        by_sigma = by[:, :mm]
+        by = fc[3].backward(t, by[:, mm:])
+        by_s = by_s + by[:, :nn_]
+        by = self.inner.backward(t, self.outer.backward(t, by_gain + by[:, nn_:]))
+        by_sigma, by_s = by_sigma + by[:, :mm], by_s + by[:, mm:]
+        by, before_s = self.s.backward(t, by_s)
+        by_sigma = by_sigma + fc[1].backward(t, by[:, :nn_])
+        by_seen = fc[7].backward(t, by[:, nn_:])
+        by, before_sigma = self.sigma.backward(t, by_sigma)
+        by_evolution = fc[6].backward(t, by[:, mm:])
+        by, before_q = self.q.backward(t, by_q + by[:, :mm])
+        by_update = fc[5].backward(t, by)
+        features = np.concatenate((by_seen, by_evolution, by_update), 1)
+        return features, [before_q, before_sigma, before_s]
+
+
+class _Layers1(_Layers):
+    """Those of architecture #1."""
+
+    def __init__(self, net: Any) -> None:
+        self.first, self.gru = Dense(net.L1), Gru(net.GRU)
+        self.second, self.third = Dense(net.L2), Dense(net.L3, relu=False)
+        super().__init__([self.first, self.gru, self.second, self.third], (self.gru.size,))
+
+    def forward(self, t: int, features: Array, hidden: Any) -> tuple[Array, list[Array]]:
+        state = self.gru.forward(t, hidden[0], self.first.forward(t, features))
+        return self.third.forward(t, self.second.forward(t, state)), [state]
+
+    def backward(self, t: int, by_gain: Array, by_hidden: Any) -> tuple[Array, list[Array]]:
+        by = self.second.backward(t, self.third.backward(t, by_gain))
+        by, before = self.gru.backward(t, by + by_hidden[0])
+        return self.first.backward(t, by), [before]
