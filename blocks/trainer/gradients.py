@@ -25,6 +25,4 @@ class GradientTrainer(DecisionFeedback, ABC):
     )
 
     def _continued(self) -> Continued:
-        return Continued(
-            steps=self.steps, rate=self.rate, batch=self.batch, seed=self.context.seed
-        )
+        return Continued(steps=self.steps, rate=self.rate, batch=self.batch, seed=self.context.seed)
