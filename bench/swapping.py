@@ -72,7 +72,8 @@ def run(
         if swaps:
             swapper.join()
     if outcome.code or outcome.summary["warnings"]:
-        raise RunError("; ".join([*outcome.errors, *outcome.summary["warnings"]]))
+        found = [*outcome.errors, *outcome.summary["warnings"]]
+        raise RunError("; ".join(found) or f"exit code {outcome.code}")
     return outcome.summary
 
 
