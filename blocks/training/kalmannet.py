@@ -33,7 +33,6 @@ def _silent(done: int, most: int, text: str) -> None:
     """Say nothing."""
 
 
-
 class Trajectories(NamedTuple):
     """What there is to learn from.
 
