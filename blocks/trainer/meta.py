@@ -31,6 +31,6 @@ class Meta(GradientTrainer, name="trainer.meta"):
     def _strategy(self) -> Strategy:
         return MetaLearning(
             steps=self.steps, rate=self.rate, batch=self.batch, every=self.every,
-            draws=self.pairs, step=self.step, meta_rate=self.meta_rate, words=self.words,
+            pairs=self.pairs, step=self.step, meta_rate=self.meta_rate, words=self.words,
             first_order=self.first_order, seed=self.context.seed,
         )  # fmt: skip
