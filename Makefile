@@ -1,9 +1,11 @@
 # make setup    .venv with everything; demo, test, bench, lint and fuzz call it
-# make demo     a stream of symbols through a channel into a Viterbi receiver, about 20 s
+# make demo     a receiver that retrains on its own decisions while its channel drifts, about 20 s
 # make test     the tests, doctests included
 # make test-peers  the programs that tests/peers compares with (Debian's packages; needs root or
 #               sudo), and the tests that do; `make test` runs those whose program is there
 # make bench    throughput and latency, side by side with peers; writes bench/RESULTS.md
+# make figures  symbol error rates of all detectors on all channels: pictures, JSON and tables in
+#               figures/, 20 minutes on one core; ARGS=--quick: 2 minutes; ARGS='--jobs 4': 4 cores
 # make peers    the Python packages that the bench compares with; it runs without them, too, and
 #               compares with GNU Radio where Debian's package gnuradio is installed
 # make lint     ruff and mypy
@@ -15,6 +17,7 @@
 
 PYTHON ?= python3
 PIP_ARGS ?=
+ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
 PEERS := .venv/.peers
@@ -25,7 +28,7 @@ export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 export NUMBA_NUM_THREADS := 1
 
-.PHONY: setup demo test test-peers bench peers lint fuzz clean
+.PHONY: setup demo test test-peers bench figures peers lint fuzz clean
 
 setup: $(READY)
 
@@ -36,8 +39,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 demo: setup
-	$(BIN)/kalvit run isi_viterbi --worker rx=detector --seconds 20 \
-		--set symbols.frames=0 --set symbols.rate=500
+	$(BIN)/kalvit run viterbinet_fading
 
 test: setup
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
@@ -57,6 +59,9 @@ bench: setup
 	-$(MAKE) peers
 	$(BIN)/python -m pytest bench --override-ini addopts='--import-mode=importlib -q' \
 		--benchmark-only --benchmark-columns=median,iqr,rounds --results bench/RESULTS.md
+
+figures: setup
+	$(BIN)/python -m bench.figures $(ARGS)
 
 lint: setup
 	$(BIN)/python -m ruff check .

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy.special import ndtr
@@ -34,14 +34,14 @@ class Channel(NamedTuple):
 
     name: str
     title: str
-    modulation: str
+    modulation: Literal["bpsk", "ook"]
     values: Mapping[str, Any]
     symbols: Mapping[int, int]
 
     @property
-    def before(self) -> int:
-        """The symbol sent before each word."""
-        return int(ALPHABETS[self.modulation][0])
+    def before(self) -> Literal[-1, 0]:
+        """The symbol sent before each word: the first of the alphabet."""
+        return -1 if self.modulation == "bpsk" else 0
 
     @property
     def class_symbols(self) -> Array:
@@ -68,7 +68,7 @@ CHANNELS = {
         Channel(
             "quantised", "Gaussian noise, then 4 levels", "bpsk",
             {"quantiser_bits": 2, "quantiser_range": 2.0},
-            {**_SYMBOLS, 8: 10_000, 10: 10_000},
+            {-6: 5_000, -2: 5_000, 2: 5_000, 6: 5_000, 10: 10_000},
         ),
     )
 }  # fmt: skip
@@ -184,4 +184,5 @@ def wrong_taps(place: Place, rows: int, kind: str, seed: int) -> Array:
     rng = np.random.default_rng([seed, *f"{place} {kind}".encode()])
     error = np.sqrt(TAP_ERROR) * rng.standard_normal((rows, MEMORY))
     taps = place.taps * (1.0 + error) if kind == "relative" else place.taps + error
-    return np.maximum(taps, 0.0) if place.channel.modulation == "ook" else taps
+    found: Array = np.maximum(taps, 0.0) if place.channel.modulation == "ook" else taps
+    return found

@@ -9,12 +9,10 @@ import numpy as np
 
 from bench.figures.channels import (
     CLASSES,
-    KNOWLEDGE,
     MEMORY,
     Labelled,
     Place,
     Words,
-    labelled,
     metrics_of,
     wrong_taps,
 )
@@ -33,7 +31,8 @@ EPOCHS = 20
 class Detector(NamedTuple):
     """How a detector is shown.
 
-    group   "known" channel, "wrong" taps, "simple" or "learned" from the labelled symbols
+    group   "known" channel, "wrong" taps; "simple", "learned" function node or "black box" from
+            the labelled symbols
     title   in pictures and tables
     """
 
@@ -60,6 +59,8 @@ DETECTORS = {
     GRAPH: Detector("learned", "learned factor graph", "tab:red"),
     "viterbinet": Detector("learned", "ViterbiNet, traceback", "tab:orange", "--", "v"),
     "papers_rule": Detector("learned", "ViterbiNet, papers' lag 3", "tab:orange", ":", "<"),
+    "sbrnn": Detector("black box", "SBRNN", "tab:brown", "-.", "d"),
+    "lstm": Detector("black box", "LSTM", "tab:pink", "-.", "p"),
 }  # fmt: skip
 
 
@@ -106,7 +107,10 @@ def _dense(lesson: Labelled, rng: np.random.Generator) -> Metric:
 def _wiener(lesson: Labelled, rng: np.random.Generator) -> Metric:
     modulation = lesson.place.channel.modulation
     node = Wiener.fresh(modulation, MEMORY, lesson.samples, lesson.labels)
-    node, _ = offline.fit(node, lesson.samples, lesson.labels, rng)
+    for steps, rate in ((120, 2e-2), (80, 4e-3)):
+        node = node.descended(
+            lesson.samples, lesson.labels, steps=steps, rate=rate, batch=500, rng=rng
+        )
     return node
 
 
@@ -137,9 +141,11 @@ def known(place: Place, words: Words, seed: int) -> Iterator[tuple[str, Array]]:
     yield "wrong_viterbi", by_oldest(metrics(wrong_taps(place, flat.size, "absolute", seed)))
 
 
-def fitted(place: Place, knowledge: str, words: Words, seed: int) -> Iterator[tuple[str, Array]]:
-    """What detectors decide that learned from the same labelled symbols."""
-    lesson = labelled(place, knowledge, seed)
+def fitted(
+    lesson: Labelled, knowledge: str, words: Words, seed: int
+) -> Iterator[tuple[str, Array]]:
+    """What detectors decide that learned function nodes from labelled symbols."""
+    place = lesson.place
     flat = words.samples.reshape(-1)
     metrics = np.empty((flat.size, CLASSES), np.float32)
     shaped = metrics.reshape(*words.samples.shape, CLASSES)
@@ -151,6 +157,3 @@ def fitted(place: Place, knowledge: str, words: Words, seed: int) -> Iterator[tu
         fit(lesson, rng).metrics(flat, metrics)
         for name, rule in rules.items():
             yield name, rule(shaped)
-
-
-__all__ = ["DETECTORS", "KNOWLEDGE", "fitted", "known"]

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
 
 from bench.figures.channels import CHANNELS
-from bench.figures.detectors import DETECTORS
+from bench.figures.detectors import DETECTORS, Detector
 
 #: Read off the curves of the ViterbiNet paper by others, two digits; -6 ... 10 dB.
 PUBLISHED = {
@@ -36,10 +36,10 @@ HEADINGS = {
 def draw(results: Mapping[str, Any], name: str, path: Path) -> None:
     """One kind of channel: above the error rates, below their ratios to exact MAP."""
     channel = results["channels"][name]
-    figure = Figure(figsize=(13.0, 9.0), layout="constrained")
+    figure = Figure(figsize=(13.0, 10.5), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(
-        2, 2, sharex=True, sharey="row", gridspec_kw={"height_ratios": [2.2, 1.0]}
+        2, 2, sharex=True, sharey="row", gridspec_kw={"height_ratios": [1.2, 1.0]}
     )
     figure.suptitle(
         f"{CHANNELS[name].title}: {results['labels']} labelled symbols, 4 taps exp(-decay l), "
@@ -53,7 +53,7 @@ def draw(results: Mapping[str, Any], name: str, path: Path) -> None:
                 continue
             rows = [(snr, found[detector]) for snr, found in by_snr.items() if detector in found]
             if rows:
-                _curve(above, below, rows, style)
+                _curve(above, below, rows, style, len(results["decays"]))
         for (when, label), rates in PUBLISHED.items():
             if name == "gaussian" and when == knowledge:
                 marker = "*" if label.startswith("ViterbiNet") else "P"
@@ -75,23 +75,22 @@ def draw(results: Mapping[str, Any], name: str, path: Path) -> None:
     above.set_ylim(max(lowest / 2.0, 1e-7), 0.6)
     above.set_ylabel("symbol error rate")
     below.set_yscale("log")
-    below.set_ylim(0.95, 5.0)
+    below.set_ylim(0.95, 8.0)
     below.set_ylabel("ratio to exact MAP")
-    below.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.3, 2.0, 3.0, 5.0)))
+    below.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.3, 2.0, 3.0, 5.0, 8.0)))
     below.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
     below.yaxis.set_minor_formatter(FuncFormatter(lambda value, place: ""))
     figure.savefig(path, dpi=110)
 
 
-def _curve(above: Any, below: Any, rows: Any, style: Any) -> None:
-    """One detector: its rates, and their ratios with intervals."""
+def _curve(above: Any, below: Any, rows: Any, style: Detector, most: int) -> None:
+    """One detector: its rates, and their ratios with intervals; `most` channels are there."""
     snrs = [int(snr) for snr, _ in rows]
     how = {"color": style.colour, "linestyle": style.line, "marker": style.marker}
-    few = min(found["channels"] for _, found in rows)
-    most = max(found["channels"] for _, found in rows)
-    rates = [found["symbol_error_rate"] or np.nan for _, found in rows]
-    above.plot(snrs, rates, **how, markersize=4.5, linewidth=1.4, label=style.title)
-    del few, most
+    rates = [found["comparable_rate"] or np.nan for _, found in rows]
+    channels = max(found["channels"] for _, found in rows)
+    label = style.title if channels == most else f"{style.title}: {channels} of {most} channels"
+    above.plot(snrs, rates, **how, markersize=4.5, linewidth=1.4, label=label)
     ratios = np.array([found["ratio_to_map"] for _, found in rows], float)
     ratios[~np.isfinite(ratios)] = np.nan
     below.plot(snrs, ratios[:, 0], **how, markersize=4.5, linewidth=1.4)

@@ -9,12 +9,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench.figures.channels import CHANNELS, KNOWLEDGE, WORD, Place, transmit
+from bench.figures import black_boxes
+from bench.figures.channels import CHANNELS, KNOWLEDGE, WORD, Place, Words, labelled, transmit
 from bench.figures.detectors import DETECTORS, LEAST_SQUARES, MAP, fitted, known
 
 Array = np.ndarray[Any, Any]
 #: (knowledge, detector) -> wrong symbols of each word
 Counts = Mapping[tuple[str, str], Array]
+
+MOST_WORDS = 200  # that black boxes decide
 
 Z95 = 1.959963984540054
 
@@ -22,7 +25,8 @@ Z95 = 1.959963984540054
 class Cell(NamedTuple):
     """One place, with so many words to test.
 
-    knowledge   what the labelled symbols come from, one kind or more
+    knowledge     what the labelled symbols come from, one kind or more
+    black_boxes   whether recurrent networks are trained as well, which decide the first words
     """
 
     channel: str
@@ -31,6 +35,7 @@ class Cell(NamedTuple):
     words: int
     seed: int
     knowledge: tuple[str, ...] = tuple(KNOWLEDGE)
+    black_boxes: bool = False
 
 
 def count(cell: Cell) -> Counts:
@@ -39,12 +44,17 @@ def count(cell: Cell) -> Counts:
     words = transmit(place, cell.words, WORD, "test", cell.seed)
 
     def wrong(decided: Array) -> Array:
-        return np.asarray((decided != words.indices).sum(axis=1))
+        return np.asarray((decided != words.indices[: len(decided)]).sum(axis=1))
 
     found = {("known", name): wrong(decided) for name, decided in known(place, words, cell.seed)}
     for knowledge in cell.knowledge:
-        for name, decided in fitted(place, knowledge, words, cell.seed):
+        lesson = labelled(place, knowledge, cell.seed)
+        for name, decided in fitted(lesson, knowledge, words, cell.seed):
             found[knowledge, name] = wrong(decided)
+        if cell.black_boxes:
+            first = Words(*(array[:MOST_WORDS] for array in words))
+            for name, decided in black_boxes.decided(lesson, first, cell.seed):
+                found[knowledge, name] = wrong(decided)
     return found
 
 
@@ -63,11 +73,14 @@ def _told(counts: Iterable[Counts], progress: Callable[[int], None]) -> Iterable
 
 
 class Ratio(NamedTuple):
-    """Errors of one detector over those of another on the same words, with its 95 % interval."""
+    """Errors of one detector over those of another on the same words, with its 95 % interval.
 
-    value: float
-    low: float
-    high: float
+    None where one of them has none.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
 
 
 def ratio(errors: Sequence[Array], others: Sequence[Array]) -> Ratio:
@@ -77,8 +90,8 @@ def ratio(errors: Sequence[Array], others: Sequence[Array]) -> Ratio:
     """
     mine, theirs = sum(map(np.sum, errors)), sum(map(np.sum, others))
     if not mine or not theirs:
-        return Ratio(math.nan, 0.0, math.inf)
-    value = mine / theirs
+        return Ratio(None, None, None)
+    value = float(mine / theirs)
     residuals = [a / mine - b / theirs for a, b in zip(errors, others, strict=True)]
     spread = math.sqrt(sum(_variance_of_sum(r) for r in residuals))
     return Ratio(value, value * math.exp(-Z95 * spread), value * math.exp(Z95 * spread))
@@ -91,8 +104,10 @@ def _variance_of_sum(values: Array) -> float:
 def summary(counts: Sequence[Counts], knowledge: str) -> dict[str, dict[str, Any]]:
     """Of each detector over the decays: pooled error rate, and ratios to others on the same words.
 
-    `ci95` is of the words, given what was learned. `best` says of simple and learned detectors
-    whether they have the fewest errors, or not significantly more than the one that has.
+    `comparable_rate` is of all channels: of a detector that served some of them only, its ratio to
+    exact MAP there times the rate of exact MAP. `ci95` is of the words, given what was learned.
+    `best` says of simple and learned detectors whether they have the fewest errors, or not
+    significantly more than the one that has.
     """
     keys = dict.fromkeys(key for one in counts for key in one if key[0] in ("known", knowledge))
 
@@ -111,14 +126,22 @@ def summary(counts: Sequence[Counts], knowledge: str) -> dict[str, dict[str, Any
             "symbol_error_rate": total / symbols, "errors": total, "symbols": symbols,
             "ci95": [max(0.0, total / symbols - half), total / symbols + half],
             "channels": len(errors),
+            "errors_by_channel": [int(one.sum()) for one in errors],
             "ratio_to_map": list(compared(key, ("known", MAP))),
             "ratio_to_least_squares": list(compared(key, (knowledge, LEAST_SQUARES))),
         }  # fmt: skip
+    everywhere = found[MAP]
+    for one in found.values():
+        whole = one["channels"] == everywhere["channels"]
+        one["comparable_rate"] = (
+            one["symbol_error_rate"] if whole
+            else (one["ratio_to_map"][0] or math.nan) * everywhere["symbol_error_rate"]
+        )  # fmt: skip
     learners = [
         key for key in keys
-        if DETECTORS[key[1]].group in ("simple", "learned") and all(key in one for one in counts)
+        if DETECTORS[key[1]].group in ("simple", "learned")
     ]  # fmt: skip
     best = min(learners, key=lambda key: found[key[1]]["errors"])
     for key in learners:
-        found[key[1]]["best"] = key == best or not compared(key, best).low > 1.0
+        found[key[1]]["best"] = key == best or (compared(key, best).low or 0.0) <= 1.0
     return found

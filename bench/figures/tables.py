@@ -11,6 +11,12 @@ from bench.figures.detectors import DETECTORS
 KNOWLEDGE = {"perfect": "same channel", "uncertain": "varying taps"}
 
 
+#: SNRs of the short table.
+SHORT = {
+    "gaussian": (2, 6, 10), "poisson": (19, 25, 31), "tanh": (2, 6, 10), "quantised": (2, 6, 10)
+}  # fmt: skip
+
+
 def table(results: Mapping[str, Any], snrs: Mapping[str, Sequence[int]] | None = None) -> str:
     """Error rates of all detectors on all channels; `snrs` of which, None: all."""
     names = [name for name in DETECTORS if _anywhere(results, name)]
@@ -38,7 +44,9 @@ def _anywhere(results: Mapping[str, Any], name: str) -> bool:
 def _cell(found: Mapping[str, Any] | None) -> str:
     if found is None:
         return ""
-    text = rate_text(found["symbol_error_rate"])
+    text = rate_text(found["comparable_rate"])
+    if found["comparable_rate"] != found["symbol_error_rate"]:
+        text = "~" + text
     return f"**{text}**" if found.get("best") else text
 
 

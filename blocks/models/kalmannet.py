@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from blocks.models.export import array_of
 
 ALL = (1, 2, 3, 4)
+FRESH = 0.1  # of the usual size are the first weights of the gain: it begins by trusting the model
 Hidden = tuple[Tensor, ...]
 
 
@@ -86,6 +87,7 @@ class Architecture2(GainNetwork):
         self.GRU_S = nn.GRUCell(nn_ + tall, nn_)
         self.FC2 = nn.Sequential(nn.Linear(mm + nn_, middle), nn.ReLU(), nn.Linear(middle, m * n))
         self.FC3, self.FC4 = nn.Linear(nn_ + m * n, mm), nn.Linear(2 * mm, mm)
+        _make_small(self.FC2[2])
 
     @property
     def hyper(self) -> dict[str, Any]:
@@ -132,6 +134,7 @@ class Architecture1(GainNetwork):
         wide, moments, middle = in_mult * (m + n), units * (m * m + n * n), out_mult * m * n
         self.L1, self.GRU = nn.Linear(2 * (m + n), wide), nn.GRUCell(wide, moments)
         self.L2, self.L3 = nn.Linear(moments, middle), nn.Linear(middle, m * n)
+        _make_small(self.L3)
 
     @property
     def hyper(self) -> dict[str, Any]:
@@ -150,6 +153,12 @@ class Architecture1(GainNetwork):
         state = self.GRU(self.L1(features * self.used).relu(), hidden[0])
         gain = self.L3(self.L2(state).relu())
         return gain.reshape(-1, self.m, self.n), (state,)
+
+
+def _make_small(layer: Any) -> None:
+    with torch.no_grad():
+        layer.weight *= FRESH
+        layer.bias *= FRESH
 
 
 def network_of(architecture: int = 2, **hyper: Any) -> GainNetwork:

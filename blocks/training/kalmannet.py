@@ -138,7 +138,6 @@ class _Training:
             adam.zero_grad(set_to_none=True)
             error = next(passes)
             if math.isfinite(error):
-                nn.utils.clip_grad_norm_(self.network.parameters(), s.clip)
                 adam.step()
                 self.taken += 1
             if (step + 1) % s.every == 0 or step + 1 == steps:
@@ -151,19 +150,26 @@ class _Training:
                     return
 
     def _pieces(self) -> Iterator[float]:
-        """Errors of passes over short pieces, whose gradients are then there."""
+        """Errors of passes over short pieces, whose gradients are then there.
+
+        Filters that are lost before the end of a piece teach nothing: then pieces are shorter for
+        a while.
+        """
         s, (states, observations, intervals) = self.schedule, self.data
         count, length, m = states.shape
+        piece = s.piece
         while True:
             which = self.rng.integers(0, count, s.batch)
             first = self.rng.integers(0, length - s.piece, s.batch)
             rows = which[:, None]
-            steps = first[:, None] + 1 + np.arange(s.piece)
+            steps = first[:, None] + 1 + np.arange(piece)
             starts = states[which, first] + self.spread * self.rng.standard_normal((s.batch, m))
             track = self.unrolled.start(starts)
-            yield self._pass(
+            error, _ = self._pass(
                 track, observations[rows, steps], intervals[rows, steps], states[rows, steps]
-            )[0]
+            )
+            piece = min(piece + 1, s.piece) if math.isfinite(error) else max(piece // 2, 1)
+            yield error
 
     def _trajectories(self) -> Iterator[float]:
         """The same over trajectories from their start, one stretch after the other."""
@@ -186,12 +192,16 @@ class _Training:
     def _pass(
         self, track: tuple[Array, ...], observations: Array, intervals: Array, states: Array
     ) -> tuple[float, tuple[Array, ...]]:
+        """Error and end of filters; not finite where gradients are not, which are clipped else."""
         with np.errstate(over="ignore", invalid="ignore"):
             means, end = self.unrolled.forward(track, observations, intervals)
             off = means - states
             error = float(np.square(off).mean())
             if math.isfinite(error):
                 self.unrolled.backward((2.0 / off.size * off).astype(means.dtype))
+                longest = self.schedule.clip
+                length = nn.utils.clip_grad_norm_(self.network.parameters(), longest)
+                error = error if bool(length.isfinite()) else math.nan
         return error, end
 
     def _look(self) -> bool:
