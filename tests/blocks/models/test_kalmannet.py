@@ -16,9 +16,7 @@ from blocks.models.kalmannet import network_of  # noqa: E402
 )
 def test_the_networks_have_the_known_numbers_of_weights(m, n, second, first):
     """As counted for the authors' code; the first layer of #1 has rows for all four features."""
-    count = {
-        k: sum(p.numel() for p in network_of(k, m=m, n=n).parameters()) for k in (1, 2)
-    }
+    count = {k: sum(p.numel() for p in network_of(k, m=m, n=n).parameters()) for k in (1, 2)}
     assert count[2] == second
     assert count[1] - 80 * (m + n) * (m + n) == first
 

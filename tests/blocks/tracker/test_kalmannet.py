@@ -124,7 +124,7 @@ def test_a_bearing_is_compared_around_the_circle():
     # the same observation, told a turn apart
     block, other = (served(random_gain(5, 2), **RADAR) for _ in range(2))
     seen = simulated(**RADAR, length=20)["observations"]
-    turned = seen + [0.0, 2.0 * np.pi]
+    turned = seen + np.array([0.0, 2.0 * np.pi])
     found, wanted = other.process(turned), block.process(seen)
     np.testing.assert_allclose(found.estimates, wanted.estimates, rtol=1e-6)
     assert np.abs(found.innovations[:, 1]).max() <= np.pi

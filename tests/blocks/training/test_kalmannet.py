@@ -66,7 +66,10 @@ def test_gradients_are_those_of_autograd(architecture, features, values, missing
     for name, p in network.named_parameters():
         scale = float(expected[name].abs().max())
         np.testing.assert_allclose(
-            p.grad.numpy(), expected[name].numpy(), rtol=1e-8, atol=1e-10 * scale + 1e-12,
+            p.grad.numpy(),
+            expected[name].numpy(),
+            rtol=1e-8,
+            atol=1e-10 * scale + 1e-12,
             err_msg=name,
         )
 
