@@ -698,7 +698,8 @@ CASES = [
         weights=lambda: random_gain(5, 2),
     ),
     Case(
-        "tracker.kalmannet", "words", WALK, {"observations": ("word time observation", words(SEEN))},
+        "tracker.kalmannet", "words", WALK,
+        {"observations": ("word time observation", words(SEEN))},
         weights=lambda: random_gain(2, 2, architecture=1),
     ),
     Case(

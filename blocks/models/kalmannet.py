@@ -32,6 +32,8 @@ Hidden = tuple[Tensor, ...]
 class GainNetwork(nn.Module, ABC):
     """Gain (rows, m, n) and next hidden states, of features (rows, 2 (n + m)) and hidden states."""
 
+    used: Tensor  # 1 for each number of a feature that the network sees, else 0
+
     def __init__(self, m: int, n: int, features: Sequence[int]) -> None:
         super().__init__()
         if not features or any(k not in ALL for k in features):
@@ -111,7 +113,7 @@ class Architecture2(GainNetwork):
 
     def forward(self, features: Tensor, hidden: Hidden) -> tuple[Tensor, Hidden]:
         m, n = self.m, self.n
-        seen, evolution, update = (features * self.used).split([2 * n, m, m], 1)
+        seen, evolution, update = torch.split(features * self.used, [2 * n, m, m], 1)
         q, sigma, s = hidden
         q = self.GRU_Q(self.FC5(update).relu(), q)
         sigma = self.GRU_Sigma(torch.cat((q, self.FC6(evolution).relu()), 1), sigma)

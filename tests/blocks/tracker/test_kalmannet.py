@@ -97,26 +97,18 @@ def test_a_step_without_observation_predicts_and_leaves_the_network_as_it_was():
     after = block.state()
     for name in ("hidden", "evolution", "update", "seen"):
         np.testing.assert_array_equal(after[name], before[name])
-    model = KalmanNet(**LORENZ)._build()
-    states, start = np.zeros((2, 3)), before["mean"].copy()
-    model.simulate(states, np.zeros((2, 3)), np.full(2, 0.02), start)  # without noise
-    np.testing.assert_allclose(found.estimates, states_without_noise(model, before["mean"]))
+    quiet = KalmanNet(**LORENZ, process_noise=0.0)._build()
+    states = np.zeros((2, 3))
+    quiet.simulate(states, np.zeros((2, 3)), np.full(2, 0.02), before["mean"])
+    np.testing.assert_allclose(found.estimates, states)
     assert np.isnan(found.innovations).all()
     assert np.isnan(found.covariances).all()
     np.testing.assert_array_equal(found.nis, 0.0)
     np.testing.assert_array_equal(found.log_likelihood, 0.0)
 
 
-def states_without_noise(model, mean):
-    """The next two states after `mean`, each by one step of the motion."""
-    quiet = KalmanNet(**LORENZ, process_noise=0.0)._build()
-    states = np.zeros((2, 3))
-    quiet.simulate(states, np.zeros((2, 3)), np.full(2, 0.02), mean.copy())
-    return states
-
-
 def test_a_row_that_is_missing_counts_as_seen_where_it_was_predicted():
-    # observing what is predicted (F2 = 0) what came last (F1 = 0) is no news; both at once only here
+    # to see what was predicted and what came last alike is no news: F1 = F2 = 0
     values = {"motion": "random_walk", "dimensions": 2, "observation": "identity"}
     whole, holed = (served(random_gain(2, 2), **values) for _ in range(2))
     seen = np.array([[1.0, 0.0], [0.5, 0.0]])  # the second number stays at 0, where it began
@@ -132,7 +124,7 @@ def test_a_bearing_is_compared_around_the_circle():
     # the same observation, told a turn apart
     block, other = (served(random_gain(5, 2), **RADAR) for _ in range(2))
     seen = simulated(**RADAR, length=20)["observations"]
-    turned = seen + [0.0, 2.0 * np.pi]
+    turned = seen + np.array([0.0, 2.0 * np.pi])
     found, wanted = other.process(turned), block.process(seen)
     np.testing.assert_allclose(found.estimates, wanted.estimates, rtol=1e-6)
     assert np.abs(found.innovations[:, 1]).max() <= np.pi
