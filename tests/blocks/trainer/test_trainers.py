@@ -64,5 +64,5 @@ def test_a_receiver_follows_its_channel(model, make):
 
 
 def test_a_test_for_shares_is_not_given_losses(model):
-    with pytest.raises(ParameterError, match="test = .ddm. takes shares"):
+    with pytest.raises(ParameterError, match=r"test = .ddm. takes shares"):
         OnDrift(model="curve@1", test="ddm")
