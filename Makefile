@@ -1,5 +1,5 @@
 # make setup    .venv with everything; demo, test, bench, lint and fuzz call it
-# make demo     a stream of symbols through a channel into a Viterbi receiver, about 20 s
+# make demo     a receiver that retrains on its own decisions while its channel drifts, about 20 s
 # make test     the tests, doctests included
 # make test-peers  the programs that tests/peers compares with (Debian's packages; needs root or
 #               sudo), and the tests that do; `make test` runs those whose program is there
@@ -39,8 +39,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 demo: setup
-	$(BIN)/kalvit run isi_viterbi --worker rx=detector --seconds 20 \
-		--set symbols.frames=0 --set symbols.rate=500
+	$(BIN)/kalvit run viterbinet_fading
 
 test: setup
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal

@@ -1,22 +1,31 @@
-"""What the benches of receivers that learn share: words, networks for them, and flows."""
+"""What benches of receivers that learn share: words, networks, flows, a line to one that runs."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import zmq
 
 from blocks.nodes.dense import Dense
 from blocks.nodes.node import labels_of
 from blocks.training import offline
 from pipeline import catalogue
+from pipeline.control import pack, unpack
+from pipeline.errors import RunError
 from pipeline.flow import Flow
 from pipeline.frame import Array
+from pipeline.rundir import find
+from pipeline.supervisor import Supervisor
 
 BLOCKS = Path(__file__).with_name("bench_blocks.py")
 TAPS = (1.0, 0.8187, 0.6703, 0.5488)  # exp(-0.2 l), as in the papers
 OTHER_TAPS = (1.0, -0.6, 0.3, 0.1)  # of a channel that is not there
 N, K = 17, 15  # bytes: words of 136 bits, of which 120 are information
+WAIT_S = 60.0
 
 
 def labelled(taps: tuple[float, ...], symbols: int, seed: int) -> tuple[Array, Array]:
@@ -50,4 +59,43 @@ def receiver(name: str, model: str, *, frames: int, rate: float) -> Flow:
     return flow
 
 
-__all__ = ["BLOCKS", "OTHER_TAPS", "TAPS", "K", "N", "labelled", "network", "receiver"]
+class Line:
+    """A line to a running flow, as `kalvit swap` has one, that stays open."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.connect(endpoint)
+
+    def ask(self, message: Mapping[str, Any], wait_s: float = WAIT_S) -> dict[str, Any]:
+        """The answer; RunError where none comes."""
+        self._socket.send(pack(message))
+        if not self._socket.poll(int(1000 * wait_s)):
+            raise RunError(f"no answer to {message['verb']} within {wait_s:g} s")
+        return unpack(self._socket.recv())
+
+    def close(self) -> None:
+        """Hang up."""
+        self._context.destroy(linger=0)
+
+
+def line_to(boss: Supervisor, block: str) -> Line:
+    """A line to a flow that starts in another thread, once this block has seen frames."""
+    deadline = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline:
+        try:
+            line = Line(find(boss.run_id)[1])
+        except (RunError, AttributeError):  # it has no id yet
+            time.sleep(0.05)
+            continue
+        blocks = line.ask({"verb": "status"})["summary"]["blocks"]
+        if blocks.get(block, {}).get("frames", 0) > 10:
+            return line
+        line.close()
+        time.sleep(0.05)
+    raise RunError(f"no frame came within {WAIT_S:g} s")
+
+
+__all__ = [
+    "BLOCKS", "OTHER_TAPS", "TAPS", "K", "Line", "N", "labelled", "line_to", "network", "receiver",
+]  # fmt: skip

@@ -58,8 +58,8 @@ class Patience:
 
     start    for the first word of a worker
     ready    for its imports, and until its files are open
-    stop     for what is under way, when asked to stop by `kalvit stop`
-    signal   the same, after a signal: with `abort` and `end` well below 3 s
+    stop     for what is under way, when asked to stop by `kalvit stop`: since a frame last moved
+    signal   for all of it, after a signal: with `abort` and `end` well below 3 s
     draw     for pictures, on top of that, once all that was under way is processed
     abort    for the results of a worker that was told to drop what is under way
     end      for the end of a process that was told to end
@@ -116,6 +116,8 @@ class Supervisor:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._last: dict[str, Mapping[str, Any]] = {}  # worker -> its last numbers
         self._last_at: dict[str, float] = {}  # when they came
+        self._frames: dict[str, int] = {}  # that the blocks of a worker have seen together
+        self._moved_at = 0.0  # when that changed
         self._standstill = Standstill()
         self._said: dict[str, str] = {}  # worker -> its last word of hello, ready, failed, done
         self._drained: set[str] = set()  # workers whose streams have ended
@@ -307,7 +309,7 @@ class Supervisor:
                 return
             if self._errors:
                 self._abort(now)
-            elif now > self._deadline + (self._patience.draw if self._only_drawing() else 0.0):
+            elif now > self._due():
                 if self._lose_late():
                     self._deadline = now + self._patience.end
                     continue
@@ -316,6 +318,13 @@ class Supervisor:
             if now - shown > STATUS_S:
                 shown = now
                 self._display()
+
+    def _due(self) -> float:
+        """When a flow that was told to stop has taken too long."""
+        deadline = self._deadline
+        if self._stopping and not self._signals:
+            deadline = max(deadline, self._moved_at + self._patience.stop)
+        return deadline + (self._patience.draw if self._only_drawing() else 0.0)
 
     def _lose_late(self) -> bool:
         """End workers that only learn and did not stop; whether there were any."""
@@ -387,6 +396,9 @@ class Supervisor:
             self._last[name] = message
             self._last_at[name] = time.monotonic()
             self._standstill.note(name, message)
+            frames = sum(block["frames"] for block in message["blocks"].values())
+            if self._frames.get(name) != frames:
+                self._frames[name], self._moved_at = frames, time.monotonic()
         if verb == "drained":
             self._drained.add(name)
         elif verb != "status":

@@ -240,10 +240,11 @@ class Training:
             root.close()
         records = collector.records()
         if sum(self._size(record) for record in records) < symbols:
+            source = plan.blocks[_way(plan, self.block)[0]]
+            more = f", --set {source.name}.frames=0" if "frames" in source.block.values() else ""
             raise FlowError(
                 f"flow {self.flow.name} ends after {collector.symbols} of {symbols} symbols; let "
-                f"its source send more, such as --set {_way(plan, self.block)[0]}.frames=0, or ask "
-                "for fewer with --symbols"
+                f"its source send more{more}, or ask for fewer by --symbols and --held-out"
             )
         return records
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from time import monotonic_ns, thread_time_ns
 from typing import Any, Literal
 
 from pipeline.block import Block
@@ -13,6 +14,8 @@ from pipeline.swaps import SwapLog, Swaps
 from pipeline.weights import Weights
 
 DATA = Kind.DATA
+TAKES_LONG_NS = 500_000  # a block that takes weights faster may have them with every frame
+REST = 20  # times as long as taking live weights took, it is not done again
 
 
 class WeightsInput:
@@ -20,7 +23,8 @@ class WeightsInput:
 
     With an integer delay D, frame n is decided with exactly the weights that the trainer emitted
     after frame n - D; until its answer to that frame has come, `admits` says no. With delay
-    "live" the newest weights that have come are used, and those of a swap at once.
+    "live" the newest weights that have come are used, and those of a swap at once. Where a block
+    needs long to take them, newer ones wait: a trainer must not cost the receiver its time.
 
     first   weights that serve from the start
     log     where "live" writes down what it did
@@ -44,6 +48,7 @@ class WeightsInput:
         self._logged: dict[str, Weights] = {}  # stream -> what the log says decides it
         self._waiting: deque[tuple[int, Weights | None]] = deque()
         self._answered = -1
+        self._rests_until_ns = 0
 
     def push(self, frame: Frame) -> None:
         """Take an answer of the trainer: new weights, or none."""
@@ -138,8 +143,12 @@ class WeightsInput:
 
         blocks   stream -> the instance that serves it
         """
-        if self._waiting:
+        if self._waiting and (self.delay != "live" or monotonic_ns() >= self._rests_until_ns):
+            before_ns = thread_time_ns()
             self.take(frame.seq, list(blocks.values()))
+            took_ns = thread_time_ns() - before_ns
+            if took_ns > TAKES_LONG_NS:
+                self._rests_until_ns = monotonic_ns() + REST * took_ns
         if frame.stream not in blocks:
             return None
         if self._log is not None:

@@ -142,7 +142,7 @@ class LearnedDetector(SequenceDetector, Learned, ABC):
         words, length = samples.shape
         end, table = self._end_states(length), serving.node.table
         if table is not None and serving.prior is None and isinstance(recursion, viterbi.Viterbi):
-            return recursion.decide_by_table(table, samples, end)
+            return recursion.decide_by_table(table, samples, end=end)
         values = self._metrics(serving, samples.reshape(-1)).reshape(-1)
         return recursion.decide(values, words, length, length, at_start=True, end=end)
 

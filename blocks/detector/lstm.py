@@ -18,7 +18,7 @@ class Lstm(RecurrentDetector, name="detector.lstm"):
 
     The black box of Raviv, Park, Simeone, Eldar and Shlezinger, "Meta-ViterbiNet", 2021: recurrent
     layers in one direction, whose input at each time are `window` samples. Nothing is model-based.
-    The published size is 2 layers of 256 units and a window of 4, some 50 times the work of the
+    The published size is 2 layers of 256 units and a window of 4, some 60 times the work of the
     default. Here a symbol is decided when the window begins with its own sample, so window - 1
     samples late, and zeros follow the end of a stream or word.
 

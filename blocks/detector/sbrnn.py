@@ -22,7 +22,7 @@ class Sbrnn(RecurrentDetector, name="detector.sbrnn"):
     IEEE Trans. Signal Proc. 66(21), 2018. Recurrent layers in both directions look at each window
     of `window` samples, which moves on by one sample; the probabilities that the windows give to a
     symbol are averaged. Nothing is model-based. The published size is 3 layers of 80 units, some
-    30 times the work of the default; the published cells have peepholes, these have none.
+    40 times the work of the default; the published cells have peepholes, these have none.
 
     A stream is decided window - 1 samples late. A stream or word shorter than a window is one.
 

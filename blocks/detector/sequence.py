@@ -134,9 +134,11 @@ class SequenceDetector(Block, ABC):
             self.start_state, self.known_symbol, self._alphabet.size, self._memory
         )
 
-    def _end_states(self, length: int) -> Array:
-        """States in which a word of this length may end."""
-        known = min(length, self._span - 1) if self.end_state == "known" else 0
+    def _end_states(self, length: int) -> Array | None:
+        """States in which a word of this length may end; None: any."""
+        if self.end_state == "unknown":
+            return None
+        known = min(length, self._span - 1)
         return trellis.states_ending(self.known_symbol, known, self._alphabet.size, self._memory)
 
     def narrow(self, reads: Mapping[str, FieldType]) -> Mapping[str, FieldType]:

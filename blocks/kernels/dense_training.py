@@ -22,15 +22,13 @@ import numpy as np
 
 from blocks.kernels import activations
 from blocks.kernels.activations import LINEAR, RELU, SIGMOID, TANH, log_softmax
+from blocks.kernels.adam import FIRST, SECOND, SMALL
 from blocks.kernels.caching import njit
 from blocks.kernels.dense import padded
 from blocks.kernels.traced import LANES
 from blocks.kernels.unrolled import fma, lanes, put_lanes, repeat, sqrt, unrolled, where
 
 Array = np.ndarray[Any, Any]
-
-#: Adam as Kingma and Ba (2015) have it, and torch.
-BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 
 _ROWS = 6  # of a product, in registers with two vectors of columns
 _TILE = 8 * _ROWS  # samples that pass through all layers together
@@ -97,11 +95,11 @@ def _adam_lanes(
 ) -> None:  # fmt: skip
     g = lanes(gradient, at) * factor
     m, v = lanes(first, at), lanes(second, at)
-    m = m + (1.0 - BETA_1) * (g - m)
-    v = v + (1.0 - BETA_2) * (g * g - v)
+    m = m + (1.0 - FIRST) * (g - m)
+    v = v + (1.0 - SECOND) * (g * g - v)
     put_lanes(first, m, at)
     put_lanes(second, v, at)
-    step = rate * m / (sqrt(v * correction) + EPSILON)
+    step = rate * m / (sqrt(v * correction) + SMALL)
     put_lanes(parameters, lanes(parameters, at) - step, at)
 
 
@@ -305,8 +303,8 @@ def adam(
             if norm > most * most:
                 factor = most / math.sqrt(norm)
         passed = done + step + 1
-        by = np.float32(rate / (1.0 - BETA_1**passed))
-        correction = np.float32(1.0 / (1.0 - BETA_2**passed))
+        by = np.float32(rate / (1.0 - FIRST**passed))
+        correction = np.float32(1.0 / (1.0 - SECOND**passed))
         for at in range(0, parameters.size, LANES):
             _adam_lanes(parameters, slopes, first, second, at, np.float32(factor), by, correction)
     mean: float = total / max(batches.shape[0], 1)

@@ -282,8 +282,10 @@ def network_of(hyper: Mapping[str, Any], arrays: Mapping[str, Array]) -> Gain | 
         wanted = 4 if where.startswith("GRU") else 2
         if len(found) != wanted:
             raise ValueError(f"{where} has {len(found)} arrays; expected {wanted}")
-    kind = {1: SingleGain, 2: Gain}.get(hyper["architecture"])
-    if kind is None:
-        raise ValueError(f"architecture = {hyper['architecture']!r}, but there are 1 and 2")
     keys = [key for key in ("m", "n", "in_mult", "out_mult", "units") if key in hyper]
-    return kind.of(ordered, **{key: int(hyper[key]) for key in keys})
+    sizes = {key: int(hyper[key]) for key in keys}
+    if hyper["architecture"] == 1:
+        return SingleGain.of(ordered, **sizes)
+    if hyper["architecture"] == 2:
+        return Gain.of(ordered, **sizes)
+    raise ValueError(f"architecture = {hyper['architecture']!r}, but there are 1 and 2")

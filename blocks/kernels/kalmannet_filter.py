@@ -19,8 +19,8 @@ around the circle.
 There is no recursion of covariances; the gain tells them. With the gain K of a Kalman filter
 K R = P H', and S^-1 = R^-1 (I - H K): so P = K R H (H'H)^-1 where all of the state is seen (H has
 full column rank), the form of Klein et al., "Uncertainty in Data-Driven Kalman Filtering for
-Partially Known State-Space Models", ICASSP 2022, solved for what it needs. Their symmetric parts are
-taken, over the rows that came; what is not positive, or not determined, is NaN.
+Partially Known State-Space Models", ICASSP 2022, solved for what it needs. Their symmetric parts
+are taken, over the rows that came; what is not positive, or not determined, is NaN.
 """
 
 from __future__ import annotations

@@ -112,7 +112,9 @@ class Recursion(ABC):
 
     def _costs(self, possible: Array) -> Array:
         """0 for states that are possible, and infinity, (n_states,)."""
-        return np.where(possible, 0.0, np.inf).astype(self.metrics.dtype)
+        number = self.metrics.dtype.type
+        costs: Array = np.where(possible, number(0.0), number(np.inf))
+        return costs
 
     def _sizes(self, butterflies: int) -> Sizes:
         """Tuples as long as the alphabet, as many butterflies as to unroll, parts of a sample."""

@@ -96,6 +96,32 @@ def trace_back(survivors: Array, state: int, order: int, first: int, symbols: Ar
         state = state // order + np.int64(survivors[i, state]) * older
 
 
+@njit(cache=True, nogil=True)
+def decide_word_by_table(
+    values: Array, low: float, per_volt: float, cells: float, word: Array, beyond: Array,
+    found: Array, metrics: Array, spare: Array, order: int, path: Array, end: Array,
+    scratch: Array, survivors: Array, symbols: Array,
+) -> None:  # fmt: skip
+    """`decide_by_table` for one word: all in one call, of which a short one takes few.
+
+    metrics     (time, n_branches)      scratch
+    path, end   (n_states,)             path metrics before, replaced, and added after
+    scratch     (n_states,)
+    survivors   (time, n_states) uint8  scratch
+    symbols     (time,) uint8           written
+    """
+    table.log_probabilities(values, low, per_volt, cells, word, spare, metrics)
+    for k in range(beyond.size):
+        metrics[beyond[k]] = found[k]
+    for i in range(metrics.shape[0]):
+        for branch in range(metrics.shape[1]):
+            metrics[i, branch] = -metrics[i, branch]
+    forward(metrics, 0, order, path, scratch, survivors)
+    for s in range(path.size):
+        path[s] += end[s]
+    trace_back(survivors, best_state(path), order, 0, symbols)
+
+
 # --- Sequences side by side; what is flat is described by its axes --------------------------------
 
 
@@ -395,15 +421,28 @@ class Viterbi(Recursion):
             self._costs(end), first, scratch, *sizes, symbols,
         )  # fmt: skip
 
-    def decide_by_table(self, of: table.Table, samples: Array, end: Array) -> tuple[Array, ...]:
+    def decide_by_table(
+        self, of: table.Table, samples: Array, *, end: Array | None = None
+    ) -> tuple[Array, ...]:
         """As `decide`, of words of samples whose metrics a table gives.
 
         samples   (words, time)      float32
-        end       (n_states,) bool   states after the last step
+        end       (n_states,) bool   states after the last step; None: any
         """
-        results = self.empty(*samples.shape)
+        words, steps = samples.shape
+        end = self._any if end is None else end
+        results = self.empty(words, steps)
         samples = np.require(samples, np.float32, ["C", "W"])  # as in trellis.Metrics.flat
-        steps = samples.shape[1]
+        if words == 1:  # lanes would be idle but for one
+            metrics = self._room("rows", steps * self.metrics.width).reshape(steps, -1)
+            survivors = self._room("survivors", steps * self.n_states, np.uint8)
+            word, path = samples[0], self._costs(self.start)
+            decide_word_by_table(
+                *of.scale, word, *of.beyond(word), metrics, of.spare, self.order, path,
+                self._costs(end), self._room("path", self.n_states), survivors.reshape(steps, -1),
+                results[0][0],
+            )  # fmt: skip
+            return results
         sizes = self._sizes(16 // self.order)[:2]
         n_words, width = self.older // len(sizes[1]), self.metrics.width
         inputs = self._room("inputs", EVERY * WIDTH).reshape(EVERY, 2, LANES)

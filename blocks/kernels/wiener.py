@@ -33,32 +33,35 @@ def _ramp(y: float, knot: float, width: float) -> float:
     return width * (max(x, 0.0) + math.log1p(math.exp(-abs(x))))
 
 
-@njit(cache=True, nogil=True)
-def straightened(y: float, knots: Array, widths: Array, bends: Array, slopes: Array) -> float:
-    """z(y), which keeps the middle knot where it is.
+def anchors(knots: Array, widths: Array) -> Array:
+    """Ramps of all knots at the middle one, which z keeps where it is; (K,), the last one 0."""
+    middle = knots[knots.size // 2]
+    x = (middle - knots) / widths
+    return np.append(widths * (np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x)))), 0.0)
 
-    knots, widths  (K - 1,)  rising
-    bends          (K,)
-    slopes         (K,)      written: derivatives to the bends
+
+@njit(cache=True, nogil=True)
+def straightened(y: float, curve: Array, slopes: Array) -> float:
+    """z(y).
+
+    curve   (4, K)  knots, widths, anchors, and exp(bends); of the first two the last is not used
+    slopes  (K,)    written: derivatives to the bends
     """
-    cells = bends.size
-    middle = knots[(cells - 1) // 2]
-    z = float(middle)
+    cells = slopes.size
+    middle = curve[0, (cells - 1) // 2]
+    z = middle
     left, left_middle = y, middle  # ramps of the knot on the left; the first cell has none
     for j in range(cells):
-        right, right_middle = 0.0, 0.0
-        if j + 1 < cells:
-            right = _ramp(y, knots[j], widths[j])
-            right_middle = _ramp(middle, knots[j], widths[j])
-        slopes[j] = math.exp(bends[j]) * (left - right - left_middle + right_middle)
+        right = _ramp(y, curve[0, j], curve[1, j]) if j + 1 < cells else 0.0
+        slopes[j] = curve[3, j] * (left - right - left_middle + curve[2, j])
         z += slopes[j]
-        left, left_middle = right, right_middle
-    return z
+        left, left_middle = right, curve[2, j]
+    return float(z)
 
 
 @njit(cache=True, nogil=True)
 def metrics(
-    samples: Array, knots: Array, widths: Array, bends: Array, means: Array, scale: float,
+    samples: Array, curve: Array, means: Array, scale: float,
     slopes: Array, out: Array,
 ) -> None:  # fmt: skip
     """Write scale sum over parts of (z - mean)^2 for each class.
@@ -70,7 +73,7 @@ def metrics(
     """
     for t in range(samples.shape[0]):
         for part in range(samples.shape[1]):
-            z = straightened(samples[t, part], knots, widths, bends, slopes)
+            z = straightened(samples[t, part], curve, slopes)
             for c in range(out.shape[1]):
                 error = z - means[part, c]
                 known = out[t, c] if part else 0.0
@@ -79,7 +82,7 @@ def metrics(
 
 @njit(cache=True, nogil=True)
 def log_posteriors(
-    samples: Array, knots: Array, widths: Array, bends: Array, means: Array, scale: float,
+    samples: Array, curve: Array, means: Array, scale: float,
     slopes: Array, errors: Array, out: Array,
 ) -> None:  # fmt: skip
     """Write log p(class | sample) of one sample, classes equally likely.
@@ -93,7 +96,7 @@ def log_posteriors(
     for c in range(n_classes):
         out[c] = 0.0
     for part in range(samples.size):
-        z = straightened(samples[part], knots, widths, bends, slopes[part])
+        z = straightened(samples[part], curve, slopes[part])
         for c in range(n_classes):
             errors[part, c] = z - means[part, c]
             out[c] -= scale * errors[part, c] * errors[part, c]
@@ -107,7 +110,7 @@ def log_posteriors(
 
 @njit(cache=True, nogil=True)
 def gradient(
-    samples: Array, labels: Array, knots: Array, widths: Array, bends: Array, design: Array,
+    samples: Array, labels: Array, curve: Array, design: Array,
     means: Array, scale: float, slopes: Array, errors: Array, logs: Array, out: Array,
 ) -> float:  # fmt: skip
     """Mean of -log p(label | sample), and its gradient.
@@ -123,7 +126,7 @@ def gradient(
     loss = 0.0
     for t in range(samples.shape[0]):
         log_posteriors(
-            samples[t], knots, widths, bends, means, scale, slopes, errors, logs
+            samples[t], curve, means, scale, slopes, errors, logs
         )  # fmt: skip
         loss -= logs[labels[t]]
         for c in range(logs.size):
@@ -136,7 +139,7 @@ def gradient(
                 for k in range(n_linear):
                     out[k] += pull * design[part, c, k]
                 out[n_linear] += wrong * scale * error * error
-                for j in range(bends.size):
+                for j in range(slopes.shape[1]):
                     out[n_linear + 1 + j] -= pull * slopes[part, j]
     count = samples.shape[0]
     for k in range(out.size):
@@ -146,7 +149,7 @@ def gradient(
 
 @njit(cache=True, nogil=True)
 def jacobian(
-    samples: Array, knots: Array, widths: Array, bends: Array, design: Array, means: Array,
+    samples: Array, curve: Array, design: Array, means: Array,
     scale: float, slopes: Array, errors: Array, logs: Array, out: Array,
 ) -> None:  # fmt: skip
     """Write log p(class | sample) and its derivatives to all parameters.
@@ -160,7 +163,7 @@ def jacobian(
     mean = np.empty(n)
     for t in range(samples.shape[0]):
         log_posteriors(
-            samples[t], knots, widths, bends, means, scale, slopes, errors, logs[t]
+            samples[t], curve, means, scale, slopes, errors, logs[t]
         )  # fmt: skip
         mean[:] = 0.0
         for c in range(logs.shape[1]):
@@ -171,7 +174,7 @@ def jacobian(
                 for k in range(n_linear):
                     row[k] += 2.0 * scale * error * design[part, c, k]
                 row[n_linear] += scale * error * error
-                for j in range(bends.size):
+                for j in range(slopes.shape[1]):
                     row[n_linear + 1 + j] -= 2.0 * scale * error * slopes[part, j]
             share = math.exp(logs[t, c])
             for k in range(n):
@@ -183,7 +186,7 @@ def jacobian(
 
 @njit(cache=True, nogil=True)
 def observed(
-    samples: Array, labels: Array, knots: Array, widths: Array, bends: Array, design: Array,
+    samples: Array, labels: Array, curve: Array, design: Array,
     means: Array, scale: float, score: Array, rows: Array,
 ) -> None:  # fmt: skip
     """The derivative of sum of log p(sample | label), and what its covariance is made of.
@@ -198,7 +201,7 @@ def observed(
     score    (L + 1 + K,)                   written
     rows     (2 time parts, L + 1 + K)      written: u and u'
     """
-    n_linear, cells = design.shape[2], bends.size
+    n_linear, cells = design.shape[2], curve.shape[1]
     per_sigma = math.sqrt(2.0 * scale)
     slopes = np.empty(cells)
     score[:] = 0.0
@@ -206,7 +209,7 @@ def observed(
     for t in range(samples.shape[0]):
         for part in range(samples.shape[1]):
             y = samples[t, part]
-            z = straightened(y, knots, widths, bends, slopes)
+            z = straightened(y, curve, slopes)
             r = per_sigma * (z - means[part, labels[t]])
             u, turned = rows[at], rows[at + 1]
             at += 2
@@ -219,9 +222,9 @@ def observed(
             for j in range(cells):
                 right = 0.0
                 if j + 1 < cells:
-                    right = 1.0 / (1.0 + math.exp(-(y - knots[j]) / widths[j]))
+                    right = 1.0 / (1.0 + math.exp(-(y - curve[0, j]) / curve[1, j]))
                 u[n_linear + 1 + j] = per_sigma * slopes[j]
-                turned[n_linear + 1 + j] = math.exp(bends[j]) * (left - right)
+                turned[n_linear + 1 + j] = curve[3, j] * (left - right)
                 total += turned[n_linear + 1 + j]
                 left = right
             for j in range(cells):

@@ -25,11 +25,14 @@ from torch import Tensor, nn
 from blocks.models.export import array_of
 
 ALL = (1, 2, 3, 4)
+FRESH = 0.1  # of the usual size are the first weights of the gain: it begins by trusting the model
 Hidden = tuple[Tensor, ...]
 
 
 class GainNetwork(nn.Module, ABC):
     """Gain (rows, m, n) and next hidden states, of features (rows, 2 (n + m)) and hidden states."""
+
+    used: Tensor  # 1 for each number of a feature that the network sees, else 0
 
     def __init__(self, m: int, n: int, features: Sequence[int]) -> None:
         super().__init__()
@@ -86,6 +89,7 @@ class Architecture2(GainNetwork):
         self.GRU_S = nn.GRUCell(nn_ + tall, nn_)
         self.FC2 = nn.Sequential(nn.Linear(mm + nn_, middle), nn.ReLU(), nn.Linear(middle, m * n))
         self.FC3, self.FC4 = nn.Linear(nn_ + m * n, mm), nn.Linear(2 * mm, mm)
+        _make_small(self.FC2[2])
 
     @property
     def hyper(self) -> dict[str, Any]:
@@ -109,7 +113,7 @@ class Architecture2(GainNetwork):
 
     def forward(self, features: Tensor, hidden: Hidden) -> tuple[Tensor, Hidden]:
         m, n = self.m, self.n
-        seen, evolution, update = (features * self.used).split([2 * n, m, m], 1)
+        seen, evolution, update = torch.split(features * self.used, [2 * n, m, m], 1)
         q, sigma, s = hidden
         q = self.GRU_Q(self.FC5(update).relu(), q)
         sigma = self.GRU_Sigma(torch.cat((q, self.FC6(evolution).relu()), 1), sigma)
@@ -132,6 +136,7 @@ class Architecture1(GainNetwork):
         wide, moments, middle = in_mult * (m + n), units * (m * m + n * n), out_mult * m * n
         self.L1, self.GRU = nn.Linear(2 * (m + n), wide), nn.GRUCell(wide, moments)
         self.L2, self.L3 = nn.Linear(moments, middle), nn.Linear(middle, m * n)
+        _make_small(self.L3)
 
     @property
     def hyper(self) -> dict[str, Any]:
@@ -150,6 +155,12 @@ class Architecture1(GainNetwork):
         state = self.GRU(self.L1(features * self.used).relu(), hidden[0])
         gain = self.L3(self.L2(state).relu())
         return gain.reshape(-1, self.m, self.n), (state,)
+
+
+def _make_small(layer: Any) -> None:
+    with torch.no_grad():
+        layer.weight *= FRESH
+        layer.bias *= FRESH
 
 
 def network_of(architecture: int = 2, **hyper: Any) -> GainNetwork:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Self
 
 import numpy as np
@@ -16,7 +17,7 @@ from pipeline.frame import Array
 
 CELLS = 8  # pieces of the curve, unless said
 #: How far log(noise_var) and bends move, relative to taps: amplifiers change slowly.
-NOISE_SCALE, BEND_SCALE = 1.0, 1.0
+NOISE_SCALE, BEND_SCALE = 0.3, 0.2
 
 
 class Wiener(Trainable):
@@ -35,9 +36,7 @@ class Wiener(Trainable):
 
     def __init__(self, modulation: str, memory: int, arrays: Mapping[str, Array]) -> None:
         super().__init__(modulation, memory, arrays)
-        self._knots, self._bends = self.arrays["knots"], self.arrays["bends"]
-        gaps = np.diff(self._knots)
-        self._widths = 0.25 * (np.append(gaps, gaps[-1]) + np.insert(gaps, 0, gaps[0]))
+        self._curve = np.concatenate([_fixed(self.arrays["knots"]), [np.exp(self.arrays["bends"])]])
         self._design = _design(modulation, memory)
         self._means = self._design @ self._linear
         self._scale = (1.0 if self.is_complex else 0.5) / float(self.arrays["noise_var"])
@@ -91,23 +90,25 @@ class Wiener(Trainable):
 
     def _scratch(self) -> tuple[Array, Array]:
         parts = len(self._design)
-        return np.empty((parts, self._bends.size)), np.empty((parts, self.n_classes))
+        return np.empty((parts, self.arrays["bends"].size)), np.empty((parts, self.n_classes))
 
     def metrics(self, samples: Array, metrics: Array) -> None:
         wiener.metrics(
-            _real(samples), self._knots, self._widths, self._bends, self._means, self._scale,
-            np.empty(self._bends.size), metrics,
+            _real(samples), self._curve, self._means, self._scale,
+            np.empty(self.arrays["bends"].size), metrics,
         )  # fmt: skip
 
     @property
     def parameters(self) -> Array:
         log_noise = np.log(self.arrays["noise_var"])
-        return np.concatenate([self._linear, [log_noise], self._bends])
+        return np.concatenate([self._linear, [log_noise], self.arrays["bends"]])
 
     @property
     def scales(self) -> Array:
         linear = np.ones(self._design.shape[2])
-        return np.concatenate([linear, [NOISE_SCALE], np.full(self._bends.size, BEND_SCALE)])
+        return np.concatenate(
+            [linear, [NOISE_SCALE], np.full(self.arrays["bends"].size, BEND_SCALE)]
+        )
 
     def moved(self, parameters: Array) -> Self:
         split = self._design.shape[2]
@@ -117,7 +118,7 @@ class Wiener(Trainable):
         arrays = {
             "taps": linear[:-1].copy(), "offset": np.array(linear[-1]),
             "noise_var": np.array(np.exp(log_noise[0])), "bends": bends.copy(),
-            "knots": self._knots,
+            "knots": self.arrays["knots"],
         }  # fmt: skip
         return type(self)(self.modulation, self.memory, arrays)
 
@@ -127,7 +128,7 @@ class Wiener(Trainable):
             raise ValueError(f"none of {len(labels)} samples has a label")
         found = np.empty(self.parameters.size)
         loss = wiener.gradient(
-            _real(samples[known]), labels[known], self._knots, self._widths, self._bends,
+            _real(samples[known]), labels[known], self._curve,
             self._design, self._means, self._scale, *self._scratch(), np.empty(self.n_classes),
             found,
         )  # fmt: skip
@@ -137,7 +138,7 @@ class Wiener(Trainable):
         logs = np.empty((len(samples), self.n_classes))
         found = np.empty((*logs.shape, self.parameters.size))
         wiener.jacobian(
-            _real(samples), self._knots, self._widths, self._bends, self._design, self._means,
+            _real(samples), self._curve, self._design, self._means,
             self._scale, *self._scratch(), logs, found,
         )  # fmt: skip
         return logs, found
@@ -147,7 +148,7 @@ class Wiener(Trainable):
         values, score = _real(samples[known]), np.empty(self.parameters.size)
         rows = np.empty((2 * values.size, score.size))
         wiener.observed(
-            values, labels[known], self._knots, self._widths, self._bends, self._design,
+            values, labels[known], self._curve, self._design,
             self._means, self._scale, score, rows,
         )  # fmt: skip
         return score, rows
@@ -174,6 +175,15 @@ def _real(samples: Array) -> Array:
     return found.reshape(len(samples), -1)
 
 
+def _fixed(knots: Array) -> Array:
+    """Knots, how wide the slope takes to change at them, and anchors, (3, cells)."""
+    gaps = np.diff(knots)
+    widths = 0.25 * (np.append(gaps, gaps[-1]) + np.insert(gaps, 0, gaps[0]))
+    rows = [np.append(knots, 0.0), np.append(widths, 1.0), wiener.anchors(knots, widths)]
+    return np.array(rows)
+
+
+@cache
 def _design(modulation: str, memory: int) -> Array:
     """What taps and offset are multiplied by, (parts, n_classes, parts (memory + 1))."""
     alphabet = ALPHABETS[modulation]

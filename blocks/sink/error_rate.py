@@ -270,7 +270,10 @@ class ErrorRate(Sink, name="sink.error_rate"):
 
     def draw_changes(self, axes: Any) -> None:
         """Draw a line where a version changed, with its number."""
+        first = axes.get_xlim()[0]
         for symbol, stream, block, version in self._changes:
+            if symbol < first:
+                continue  # left out
             axes.axvline(symbol, color="tab:green", linewidth=0.8)
             axes.annotate(
                 f"{block} {version}" + ("" if len(self._seen) == 1 else f" ({stream})"),

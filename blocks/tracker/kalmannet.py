@@ -35,9 +35,9 @@ class KalmanNet(Learned, Modelled, name="tracker.kalmannet"):
     observations    (..., time, m)     NaN where nothing came; a step without any predicts only
     interval_s      (..., time)        [s]; step_s if absent
     estimates       (..., time, n)     updated states
-    covariances     (..., time, n, n)  NaN where the rows that came do not determine the state
+    covariances     (..., time, n, n)  NaN where the gain tells none that is positive
     innovations     (..., time, m)     observations less what was predicted
-    nis             (..., time)        by the covariance that the gain tells; NaN where it tells none
+    nis             (..., time)        by the covariance that the gain tells, else NaN
     log_likelihood  (..., time)        likewise, of each observation given those before it [nat]
 
     Raises FieldError for observations of another length or that are infinite, RunError where a

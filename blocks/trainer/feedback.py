@@ -55,11 +55,11 @@ class DecisionFeedback(Trainer, ABC):
     word whose labels the serving node finds hardly likelier than chance is not believed either: the
     detector decided with that node, so a decoder that is right agrees with it.
 
-    A subclass says by which strategy a better node is proposed, at the end of each lesson. What it
-    proposes after word n is pending until the next word that is fit to learn from; neither it nor what serves was trained on
+    A subclass says by which strategy a better node is proposed, at the end of each lesson. It is
+    pending until the next word that is fit to learn from; neither it nor what serves was trained on
     that one. There it is published, unless its mean loss exceeds that of the serving node by more
     than `tolerance` standard errors of the paired difference, or anything is not finite. After
-    k refusals in a row 2^k lessons pass, at most `longest_wait`, before it is trained again.
+    k refusals in a row 2^k words that are fit pass, at most `longest_wait`, before it goes on.
 
     A version that turns out worse is taken back: if since the change significantly fewer words are
     accepted than before, or the version that served `patience` words ago has the smaller loss on
@@ -110,7 +110,7 @@ class DecisionFeedback(Trainer, ABC):
         doc="for which a version may still be taken back",
     )  # fmt: skip
     longest_wait: int = param(
-        default=32, at_least=0, unit="lessons", doc="without training after refusals, at most"
+        default=32, at_least=0, unit="words", doc="left out after refusals, at most"
     )
     budget_s: float = param(
         default=10.0, at_least=0.0, unit="s", doc="time that an update may take; 0: any"
@@ -230,7 +230,10 @@ class DecisionFeedback(Trainer, ABC):
         self._take_back(where)
         if word is not None:
             self._judge(word, where)
-            self._gathered.add(word)
+            if self._wait:
+                self._wait -= 1
+            else:
+                self._gathered.add(word)
         elif not accepted:
             self._making.lost()
         if self._counts["words"] % self.lesson == 0 and len(self._gathered):
@@ -313,9 +316,6 @@ class DecisionFeedback(Trainer, ABC):
 
     def _train(self, word: Labelled, where: Mapping[str, Any]) -> None:
         """Let the strategy propose something."""
-        if self._wait:
-            self._wait -= 1
-            return
         if self._budget.busy:
             return
         before = time.monotonic_ns()

@@ -10,7 +10,7 @@ import torch
 
 from blocks.models.kalmannet import network_of
 from blocks.training import kalmannet
-from blocks.training.kalmannet import Schedule, Trajectories
+from blocks.training.kalmannet import DEFAULT, Schedule, Trajectories
 from pipeline.errors import ParameterError
 from pipeline.frame import Array
 from pipeline.train import Learnt, Lessons, Record
@@ -18,10 +18,10 @@ from pipeline.train import Learnt, Lessons, Record
 
 def fit(
     block: Any, lessons: Lessons, *, architecture: int = 2, features: Sequence[int] = (1, 2, 3, 4),
-    steps: int = Schedule().steps, piece: int = Schedule().piece, batch: int = Schedule().batch,
-    long_steps: int = Schedule().long_steps, truncate: int = Schedule().truncate,
-    rate: float = Schedule().rate, decay: float = Schedule().decay, clip: float = Schedule().clip,
-    every: int = Schedule().every, patience: int = Schedule().patience,
+    steps: int = DEFAULT.steps, piece: int = DEFAULT.piece, batch: int = DEFAULT.batch,
+    long_steps: int = DEFAULT.long_steps, truncate: int = DEFAULT.truncate,
+    rate: float = DEFAULT.rate, decay: float = DEFAULT.decay, clip: float = DEFAULT.clip,
+    every: int = DEFAULT.every, patience: int = DEFAULT.patience,
 ) -> Learnt:  # fmt: skip
     """Fit the gain network of a tracker.kalmannet to the states that it should find.
 

@@ -19,7 +19,7 @@ from pipeline.weights import Weights
 
 
 def fit_sbrnn(
-    block: Any, lessons: Lessons, *, epochs: int = 20, rate: float = 5e-3, batch: int = 64,
+    block: Any, lessons: Lessons, *, epochs: int = 20, rate: float = 0.01, batch: int = 200,
     patience: int = 5, memory: int = 4,
 ) -> Learnt:  # fmt: skip
     """Fit a detector.sbrnn to all windows of the words, as the paper does.

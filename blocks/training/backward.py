@@ -11,21 +11,19 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, from_numpy, nn
 
 Array = np.ndarray[Any, Any]
 
 
-def _view(parameter: nn.Parameter) -> Array:
+def _view(parameter: Tensor) -> Array:
     """The numbers of a parameter themselves."""
     found: Array = parameter.detach().numpy()
     return found
 
 
-def _add(parameter: nn.Parameter, gradient: Array) -> None:
+def _add(parameter: Tensor, gradient: Array) -> None:
     """Add to the gradient of a parameter."""
-    from torch import from_numpy
-
     found = from_numpy(np.ascontiguousarray(gradient))
     parameter.grad = found if parameter.grad is None else parameter.grad + found
 

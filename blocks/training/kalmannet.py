@@ -33,7 +33,6 @@ def _silent(done: int, most: int, text: str) -> None:
     """Say nothing."""
 
 
-
 class Trajectories(NamedTuple):
     """What there is to learn from.
 
@@ -74,6 +73,9 @@ class Schedule(NamedTuple):
     patience: int = 20
 
 
+DEFAULT = Schedule()
+
+
 class Found(NamedTuple):
     """What became of a training: the network holds the best weights.
 
@@ -87,7 +89,7 @@ class Found(NamedTuple):
 
 def train(
     network: Any, model: StateSpace, training: Trajectories, held_out: Trajectories,
-    schedule: Schedule = Schedule(), seed: int = 0, progress: Progress = _silent,
+    schedule: Schedule = DEFAULT, seed: int = 0, progress: Progress = _silent,
 ) -> Found:  # fmt: skip
     """Fit a gain network to trajectories; it ends with its best weights on those held out.
 
@@ -139,7 +141,6 @@ class _Training:
             adam.zero_grad(set_to_none=True)
             error = next(passes)
             if math.isfinite(error):
-                nn.utils.clip_grad_norm_(self.network.parameters(), s.clip)
                 adam.step()
                 self.taken += 1
             if (step + 1) % s.every == 0 or step + 1 == steps:
@@ -152,19 +153,26 @@ class _Training:
                     return
 
     def _pieces(self) -> Iterator[float]:
-        """Errors of passes over short pieces, whose gradients are then there."""
+        """Errors of passes over short pieces, whose gradients are then there.
+
+        Filters that are lost before the end of a piece teach nothing: then pieces are shorter for
+        a while.
+        """
         s, (states, observations, intervals) = self.schedule, self.data
         count, length, m = states.shape
+        piece = s.piece
         while True:
             which = self.rng.integers(0, count, s.batch)
             first = self.rng.integers(0, length - s.piece, s.batch)
             rows = which[:, None]
-            steps = first[:, None] + 1 + np.arange(s.piece)
+            steps = first[:, None] + 1 + np.arange(piece)
             starts = states[which, first] + self.spread * self.rng.standard_normal((s.batch, m))
             track = self.unrolled.start(starts)
-            yield self._pass(
+            error, _ = self._pass(
                 track, observations[rows, steps], intervals[rows, steps], states[rows, steps]
-            )[0]
+            )
+            piece = min(piece + 1, s.piece) if math.isfinite(error) else max(piece // 2, 1)
+            yield error
 
     def _trajectories(self) -> Iterator[float]:
         """The same over trajectories from their start, one stretch after the other."""
@@ -187,19 +195,22 @@ class _Training:
     def _pass(
         self, track: tuple[Array, ...], observations: Array, intervals: Array, states: Array
     ) -> tuple[float, tuple[Array, ...]]:
+        """Error and end of filters; not finite where gradients are not, which are clipped else."""
         with np.errstate(over="ignore", invalid="ignore"):
             means, end = self.unrolled.forward(track, observations, intervals)
             off = means - states
             error = float(np.square(off).mean())
             if math.isfinite(error):
                 self.unrolled.backward((2.0 / off.size * off).astype(means.dtype))
+                longest = self.schedule.clip
+                length = nn.utils.clip_grad_norm_(self.network.parameters(), longest)
+                error = error if bool(length.isfinite()) else math.nan
         return error, end
 
     def _look(self) -> bool:
         """Whether the weights are the best so far on the held-out trajectories; then keep them."""
-        states, observations, intervals = self.held_out
         with np.errstate(over="ignore", invalid="ignore"):
-            starts = np.broadcast_to(self.model.initial, (len(states), self.model.size))
+            starts = np.tile(self.model.initial, (len(self.held_out.states), 1))
             error = mse(self.unrolled, self.held_out, starts)
         if not error < self.best:
             return False
@@ -225,11 +236,13 @@ def _decibel(value: float) -> float:
 @njit(cache=True, nogil=True)
 def _predict(
     linearise: Any, parameters: Array, observe: Any, observe_parameters: Array, states: Array,
-    intervals: Array, predicted: Array, seen: Array, F: Array, H: Array,
+    intervals: Array, predicted: Array, seen: Array, moving: Array, seeing: Array,
 ) -> None:  # fmt: skip
     for row in range(states.shape[0]):
-        call_linearise(linearise, states[row], intervals[row], parameters, predicted[row], F[row])
-        call_observe_linearised(observe, predicted[row], observe_parameters, seen[row], H[row])
+        call_linearise(
+            linearise, states[row], intervals[row], parameters, predicted[row], moving[row]
+        )
+        call_observe_linearised(observe, predicted[row], observe_parameters, seen[row], seeing[row])
 
 
 class _Predict(torch.autograd.Function):
@@ -241,26 +254,29 @@ class _Predict(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         rows, m, n = len(states), model.size, model.rows
         predicted, seen = np.empty((rows, m)), np.empty((rows, n))
-        F, H = np.empty((rows, m, m)), np.empty((rows, n, m))
+        moving, seeing = np.empty((rows, m, m)), np.empty((rows, n, m))
         _predict(
             model.linearise, model.parameters, model.observe_linearised, model.observe_parameters,
-            states.double().numpy(), intervals, predicted, seen, F, H,
+            states.double().numpy(), intervals, predicted, seen, moving, seeing,
         )  # fmt: skip
-        ctx.jacobians = [torch.from_numpy(J).to(states) for J in (F, H)]
+        ctx.jacobians = [torch.from_numpy(J).to(states) for J in (moving, seeing)]
         return torch.from_numpy(predicted).to(states), torch.from_numpy(seen).to(states)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        F, H = ctx.jacobians
+        moving, seeing = ctx.jacobians
         by_predicted, by_seen = gradients
-        total = by_predicted + (by_seen[:, None] @ H)[:, 0]
-        return (total[:, None] @ F)[:, 0], None, None
+        total = by_predicted + (by_seen[:, None] @ seeing)[:, 0]
+        return (total[:, None] @ moving)[:, 0], None, None
+
+
+_predicted: Callable[..., tuple[Tensor, Tensor]] = _Predict.apply
 
 
 @njit(cache=True, nogil=True)
-def _observe(observe: Any, parameters: Array, states: Array, seen: Array, H: Array) -> None:
+def _observe(observe: Any, parameters: Array, states: Array, seen: Array, seeing: Array) -> None:
     for row in range(states.shape[0]):
-        call_observe_linearised(observe, states[row], parameters, seen[row], H)
+        call_observe_linearised(observe, states[row], parameters, seen[row], seeing)
 
 
 class Track(NamedTuple):
@@ -279,10 +295,6 @@ class Track(NamedTuple):
     seen: Tensor
     hidden: tuple[Tensor, ...]
 
-    def detached(self) -> Track:
-        """The same, through which no gradients pass."""
-        return Track(*(t.detach() for t in self[:4]), tuple(h.detach() for h in self.hidden))
-
 
 class Recursion:
     """KalmanNet on tensors: rows of filters side by side, step by step.
@@ -297,10 +309,11 @@ class Recursion:
     def start(self, states: Tensor) -> Track:
         """Filters that believe in these states (rows, m), one interval before they observe."""
         model, rows = self.model, len(states)
-        seen, H = np.empty((rows, model.rows)), np.empty((model.rows, model.size))
+        seen, seeing = np.empty((rows, model.rows)), np.empty((model.rows, model.size))
         _observe(
-            model.observe_linearised, model.observe_parameters, states.double().numpy(), seen, H
-        )
+            model.observe_linearised, model.observe_parameters, states.double().numpy(), seen,
+            seeing,
+        )  # fmt: skip
         zeros = torch.zeros_like(states)
         first = torch.from_numpy(seen).to(states)
         return Track(states, zeros, zeros, first, self.network.start(rows))
@@ -312,7 +325,7 @@ class Recursion:
         there. Where a whole observation is missing a filter only predicts: hidden states, F3 and F4
         wait for the next one.
         """
-        predicted, foretold = _Predict.apply(track.mean, intervals, self.model)
+        predicted, foretold = _predicted(track.mean, intervals, self.model)
         innovation = self._wrapped(observations - foretold)
         change = self._wrapped(observations - track.seen)
         came = ~observations.isnan()
@@ -377,12 +390,12 @@ class Unrolled:
         (rows, steps, n), m, kind = observations.shape, self.model.size, self._dtype
         model = self.model
         self.layers.begin(steps, rows)
-        self._F, self._H = np.empty((steps, rows, m, m)), np.empty((steps, rows, n, m))
+        self._moving, self._seeing = np.empty((steps, rows, m, m)), np.empty((steps, rows, n, m))
         self._features = np.empty((steps, rows, 2 * (n + m)), kind)
         self._lengths = np.empty((steps, rows, 4), kind)
         self._gains = np.empty((steps, rows, m, n), kind)
         self._innovations = np.empty((steps, rows, n), kind)
-        self._came = ~np.isnan(observations)
+        self._came: Array = ~np.isnan(observations)
         predicted64, foretold64 = np.empty((rows, m)), np.empty((rows, n))
         means = np.empty((rows, steps, m), kind)
         mean, evolution, update, seen, *hidden = track
@@ -392,7 +405,7 @@ class Unrolled:
                 model.linearise, model.parameters, model.observe_linearised,
                 model.observe_parameters, mean.astype(np.float64),
                 np.ascontiguousarray(intervals[:, t]), predicted64, foretold64,
-                self._F[t], self._H[t],
+                self._moving[t], self._seeing[t],
             )  # fmt: skip
             predicted, foretold = predicted64.astype(kind), foretold64.astype(kind)
             came = self._came[:, t]
@@ -407,7 +420,7 @@ class Unrolled:
             gains, new = self.layers.forward(t, features, hidden)
             gains = gains.reshape(rows, m, n)
             self._gains[t], self._innovations[t] = gains, innovation
-            some = came.any(1)[:, None]
+            some: Array = np.asarray(came.any(axis=1, keepdims=True))
             last, update = update, np.einsum("ijk,ik->ij", gains, innovation)
             after = predicted + update  # which is `predicted` where nothing came
             if some.all():
@@ -429,7 +442,7 @@ class Unrolled:
         by_hidden = [np.zeros((rows, size), self._dtype) for size in self.layers.sizes]
         ends = np.cumsum((0, n, n, m, m))
         for t in reversed(range(steps)):
-            some = self._came[:, t].any(1)[:, None]
+            some: Array = np.asarray(self._came[:, t].any(axis=1, keepdims=True))
             by_mean = by_mean + gradients[:, t]
             held = [np.where(some, 0.0, g) for g in (by_evolution, by_update, *by_hidden)]
             if not some.all():
@@ -451,8 +464,8 @@ class Unrolled:
                 along = np.einsum("ij,ij->i", unit, own)[:, None] * unit
                 by_part.append((own - along) / self._lengths[t, :, k, None])
             by_innovation = np.where(self._came[:, t], by_innovation + by_part[0], 0.0)
-            by_predicted = after - np.einsum("ij,ijk->ik", by_innovation, self._H[t])
-            by_mean = np.einsum("ij,ijk->ik", by_predicted, self._F[t]) - by_evolution
+            by_predicted = after - np.einsum("ij,ijk->ik", by_innovation, self._seeing[t])
+            by_mean = np.einsum("ij,ijk->ik", by_predicted, self._moving[t]) - by_evolution
             by_evolution, by_update = held[0] + by_part[1], held[1] + by_part[2]
             by_hidden = [a + b for a, b in zip(by_hidden, held[2:], strict=True)]
         self.layers.finish()

@@ -41,7 +41,7 @@ class Meta(Strategy):
 
     steps, rate, batch  of Adam on the newest word, as in `Continued`
     every               words from one improvement to the next
-    draws               pairs in an improvement, a step of Adam for each
+    pairs               of words in an improvement, a step of Adam for each
     step                size of the gradient step on the first word of a pair
     meta_rate           of Adam on the parameters to start from
     words               how many of the newest words pairs are drawn from
@@ -51,11 +51,11 @@ class Meta(Strategy):
 
     def __init__(
         self, *, steps: int = 5, rate: float = 1e-3, batch: int = 0, every: int = 5,
-        draws: int = 20, step: float = 0.1, meta_rate: float = 1e-3, words: int = 25,
+        pairs: int = 20, step: float = 0.1, meta_rate: float = 1e-3, words: int = 25,
         first_order: bool = False, seed: int = 0,
     ) -> None:  # fmt: skip
         self.steps, self.rate, self.batch, self.every = steps, rate, batch, every
-        self.draws, self.step, self.meta_rate = draws, step, meta_rate
+        self.pairs, self.step, self.meta_rate = pairs, step, meta_rate
         self.first_order, self.seed = first_order, seed
         self._words = Recent(words)
         self._start = np.empty(0)
@@ -77,7 +77,7 @@ class Meta(Strategy):
 
     def _improve(self, serving: Any, rng: np.random.Generator) -> None:
         adam = Adam(self.meta_rate)
-        for j in rng.integers(1, len(self._words), self.draws):
+        for j in rng.integers(1, len(self._words), self.pairs):
             _, slope = meta_gradient(
                 serving.moved(self._start), self._words[j - 1], self._words[j],
                 rate=self.step, first_order=self.first_order,

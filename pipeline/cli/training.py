@@ -179,13 +179,20 @@ def _shown() -> Iterator[Progress]:
     if not sys.stdout.isatty() or os.environ.get("TERM", "") in ("", "dumb"):
         yield _Lines()
         return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    text = TextColumn("{task.description}")
+    columns = (BarColumn(), MofNCompleteColumn(), text, TimeRemainingColumn())
     with Progress(*columns, transient=True) as bar:
         task = bar.add_task("drawing frames", total=None)
-        yield lambda done, most, text: bar.update(
-            task, completed=done, total=most, description=text
+        yield lambda done, most, said: bar.update(
+            task, completed=done, total=most, description=said
         )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from splits import edges_of, results_of, run_alone, run_split
 
+from pipeline import weights_input
 from pipeline.block import Block, param
 from pipeline.draws import RandomStream
 from pipeline.errors import FlowError, RunError, WeightsError
@@ -306,6 +307,29 @@ def test_an_input_that_is_live_takes_only_the_newest_that_fits():
     assert (first.gain, second.gain, waiting.current.version) == (2.0, 2.0, 2)
     assert waiting.counts == {"swaps": 1, "refused": 1, "rolled_back": 0}
     assert "weights 'other' are no gain" in waiting.refusals[0]
+
+
+@pytest.mark.parametrize(("delay", "seen"), [("live", [1, 1, 2]), (1, [1, 2, 2])])
+def test_weights_that_take_long_to_take_wait_where_any_may_decide(monkeypatch, delay, seen):
+    """Taking costs 1 ms each time, so that newer ones rest for 20 ms; frames come every 15 ms."""
+    clock = {"now": 0, "busy": 0}
+
+    class Slow(moving_blocks.LearnedGain):
+        def take(self, weights):
+            clock["busy"] += 1_000_000
+            super().take(weights)
+
+    monkeypatch.setattr(weights_input, "monotonic_ns", lambda: clock["now"])
+    monkeypatch.setattr(weights_input, "thread_time_ns", lambda: clock["busy"])
+    waiting, block = WeightsInput("learned", delay), Slow()
+    found = []
+    for seq in (1, 2, 3):
+        if seq < 3:
+            waiting.push(answer(seq - 1, version=seq))
+        frame = Frame(Kind.DATA, "main", seq, 0, 0, {}, {})
+        found.append(waiting.before(frame, {"main": block}).version)
+        clock["now"] += 15_000_000
+    assert found == seen
 
 
 def test_weights_that_one_instance_refuses_serve_none():

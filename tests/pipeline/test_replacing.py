@@ -18,16 +18,17 @@ from moving_blocks import Summed
 from running import Running
 
 from pipeline import catalogue, cli
-from pipeline.block import Block
+from pipeline.block import Block, Context
 from pipeline.draws import RandomStream
 from pipeline.errors import ConnectError, FlowError
 from pipeline.flow import Flow
-from pipeline.frame import Array
+from pipeline.frame import Array, Frame, Kind
 from pipeline.models import Models
-from pipeline.replacing import asked, planned_as
+from pipeline.replacing import Newcomer, asked, planned_as
 from pipeline.supervisor import Supervisor
 from pipeline.swaps import Use
 from pipeline.weights import Weights
+from pipeline.weights_input import WeightsInput
 
 pytestmark = pytest.mark.usefixtures("register")
 register = moving_blocks.register
@@ -319,6 +320,37 @@ def test_a_learned_block_that_returns_has_the_newest_weights(place, delay):
     if delay == 2:
         with pytest.raises(ConnectError, match=r"detector\.later answers later, but middle waits"):
             planned_as(learning(2).check(), "middle", Use("detector.later", {}))
+
+
+def test_a_learned_block_begins_with_the_first_weights_that_fit_it(place):
+    """Offered newest first: what came, what served by each name, the model it has, none."""
+    other = Weights("other", 5, {"gain": np.array(1.0)})
+    first, second = Models().load("gain@1"), Models().load("gain@2")
+
+    def begins_with(*served: Weights, settings=(), **params) -> Weights | None:
+        came = WeightsInput("middle", "live")
+        for weights in served:
+            came.begin(weights, only=True)
+        plan = flow(params=params, use="detector.learned").check()
+        x = np.ones(3)
+        frame = Frame(Kind.DATA, "main", 1, 0, 0, {"x": x}, {})
+        newcomer = Newcomer(
+            plan, "middle", "detector.learned", settings, serving=None,
+            latest=(frame, {"x": x}), context=Context("middle"), feedback=came,
+        )  # fmt: skip
+        newcomer.run()
+        assert newcomer.error == ""
+        return newcomer.first_weights(came.newest)
+
+    def digest(weights: Weights | None) -> str:
+        return "" if weights is None else weights.digest
+
+    assert begins_with(first, second) is second
+    assert begins_with(second, first, other) is first
+    assert digest(begins_with(other, model="gain@2")) == second.digest
+    assert digest(begins_with(second, settings=["model='gain@1'"])) == first.digest
+    assert begins_with(other) is None
+    assert begins_with() is None
 
 
 # the command line

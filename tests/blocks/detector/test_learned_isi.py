@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import references
@@ -10,9 +14,10 @@ from blocks.detector.state_gaussian import StateGaussian
 from blocks.detector.sum_product import SumProduct
 from blocks.detector.viterbi import Viterbi
 from blocks.detector.viterbinet import ViterbiNet
-from blocks.kernels import trellis
+from blocks.kernels import trellis, viterbi
 from blocks.kernels.trellis import ALPHABETS
 from blocks.nodes.class_gaussians import ClassGaussians
+from blocks.nodes.dense import Dense
 from blocks.nodes.taps import Taps
 from pipeline.errors import ConnectError, FieldError, ParameterError, WeightsError
 from pipeline.signature import FieldType
@@ -240,6 +245,40 @@ def test_words_are_decided_alike_however_many_come_at_once():
     for count in (1, 16, 17):
         parts = [block.process(samples[at : at + count])[0] for at in range(0, 70, count)]
         np.testing.assert_array_equal(np.concatenate([p.symbols for p in parts]), whole.symbols)
+
+
+def test_a_network_decides_by_its_table_as_by_its_metrics(monkeypatch):
+    monkeypatch.undo()  # a network, no stub
+    fresh = Dense.fresh("bpsk", 3, rng=np.random.default_rng(4), hidden=(9,), activations=("tanh",))
+    node = Dense.of({**fresh.hyper, "span": [-1.0, 1.0]}, fresh.arrays)
+    samples = given("bpsk", (35, 30))
+    metrics = np.empty((samples.size, 8), np.float32)
+    node.metrics(samples.reshape(-1), metrics)
+    recursion = viterbi.Viterbi(
+        trellis.Metrics.given(8, np.float32), 2, trellis.start_states("known", 0, 2, 2)
+    )
+    (indices,) = recursion.decide(metrics.reshape(-1), 35, 30, 30, at_start=True)
+    block = started(ViterbiNet(memory=3), node.weights("net"))
+    np.testing.assert_array_equal(block.process(samples)[0].symbols, 2 * indices.astype(int) - 1)
+    alone = [block.process(word[None])[0].symbols for word in samples]
+    np.testing.assert_array_equal(np.concatenate(alone), 2 * indices.astype(int) - 1)
+
+
+def test_no_torch_is_imported():
+    code = """
+import sys
+import numpy as np
+from blocks.detector.viterbinet import ViterbiNet
+from blocks.nodes.dense import Dense
+
+node = Dense.fresh("bpsk", 3, rng=np.random.default_rng(4), hidden=(9,), activations=("tanh",))
+block = ViterbiNet(memory=3)
+block.start()
+block.take(Dense.of({**node.hyper, "span": [-1.0, 1.0]}, node.arrays).weights("net"))
+assert block.process(np.zeros((2, 20), np.float32))[0].symbols.shape == (2, 20)
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
 
 
 # --- What goes wrong ------------------------------------------------------------------------------

@@ -8,11 +8,15 @@ import references
 
 from blocks.kernels import dense_gradients
 from blocks.kernels.activations import LINEAR, RELU, SIGMOID, TANH
-from blocks.kernels.dense_training import BETA_1, BETA_2, EPSILON, Learner
+from blocks.kernels.dense_training import Learner
 
 VITERBINET = (1, 100, 50, 16), (SIGMOID, RELU, LINEAR)
-# more samples and classes than a tile, a hidden layer of one, widths of no whole vectors
-SHAPES = [VITERBINET, ((2, 7, 1, 53), (TANH, LINEAR, LINEAR)), ((3, 2), (LINEAR,))]
+# more samples than a tile, a hidden layer of one, widths of no whole vectors
+SHAPES = [
+    ((1, 18, 10, 16), (SIGMOID, RELU, LINEAR)),
+    ((2, 7, 1, 53), (TANH, LINEAR, LINEAR)),
+    ((3, 2), (LINEAR,)),
+]
 
 
 def random_layers(sizes, seed=0):
@@ -57,10 +61,10 @@ def adam(sizes, kinds, vector, inputs, labels, batches, rate, most=math.inf):
         layers = shaped(vector, sizes)
         _, g = dense_gradients.gradient(layers, kinds, inputs[batch], labels[batch])
         g = g * min(1.0, most / np.linalg.norm(g))
-        m = BETA_1 * m + (1.0 - BETA_1) * g
-        v = BETA_2 * v + (1.0 - BETA_2) * g**2
-        m_hat, v_hat = m / (1.0 - BETA_1**t), v / (1.0 - BETA_2**t)
-        vector = vector - rate * m_hat / (np.sqrt(v_hat) + EPSILON)
+        m = 0.9 * m + (1.0 - 0.9) * g
+        v = 0.999 * v + (1.0 - 0.999) * g**2
+        m_hat, v_hat = m / (1.0 - 0.9**t), v / (1.0 - 0.999**t)
+        vector = vector - rate * m_hat / (np.sqrt(v_hat) + 1e-8)
     return vector
 
 
@@ -81,7 +85,7 @@ def test_the_gradient_is_that_of_finite_differences(kinds):
 
 @pytest.mark.parametrize(("sizes", "kinds"), SHAPES)
 def test_the_kernel_finds_the_same_gradient_for_every_shape(sizes, kinds):
-    for count in (1, 6, 48, 136):
+    for count in (1, 6, 48, 103):
         layers, inputs, labels = problem(sizes, count)
         loss, expected = dense_gradients.gradient(layers, kinds, inputs, labels)
         found = Learner(sizes, kinds).gradient(flat(layers), inputs.astype("f4"), labels)
@@ -101,6 +105,7 @@ def test_steps_are_those_of_adam(most):
         assert np.abs(found - expected).max() < 1e-2 * np.abs(expected - flat(layers)).max()
 
 
+@needs.compiled
 def test_the_loss_falls():
     sizes, kinds = VITERBINET
     layers, inputs, _ = problem(sizes, 136)
@@ -188,6 +193,7 @@ def test_gradients_are_those_of_autograd(sizes, kinds):
     )
 
 
+@needs.compiled
 def test_steps_are_those_of_torch():
     torch = needs.package("torch", "train")
     sizes, kinds = VITERBINET

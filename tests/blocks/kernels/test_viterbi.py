@@ -98,5 +98,5 @@ def test_words_by_a_table_are_those_by_its_metrics(memory):
         (expected,) = viterbi.decide(
             -metrics.reshape(-1), words, length, length, at_start=True, end=end
         )
-        (found,) = viterbi.decide_by_table(table, samples, end)
+        (found,) = viterbi.decide_by_table(table, samples, end=end)
         np.testing.assert_array_equal(found, expected)

@@ -103,6 +103,7 @@ def test_the_hessian_is_symmetric_and_that_of_autograd():
     np.testing.assert_allclose(of_v, expected.numpy(), atol=1e-8)
 
 
+@needs.compiled
 def test_training_brings_the_loss_near_that_of_the_channel():
     samples, labels = received("bpsk", 4000)
     node = trained(fresh(), samples, labels, steps=600)
@@ -126,6 +127,7 @@ def test_steps_repeat_and_leave_the_node_as_it_was():
     np.testing.assert_array_equal(one.moved(before).parameters, before)
 
 
+@needs.compiled
 def test_a_table_stands_for_the_layers_and_samples_beyond_it_go_through_them():
     samples, labels = received("bpsk", 2000)
     node = trained(fresh(), samples, labels, steps=200)
@@ -149,6 +151,7 @@ def test_relu_layers_have_a_table_too():
     assert np.abs(found - exact).max() < 0.01
 
 
+@needs.compiled
 def test_shares_of_classes_in_training_do_not_bias_decisions():
     samples, labels = received("bpsk", 8000)
     rare = (labels % 2 == 1) & (np.arange(labels.size) % 10 > 0)  # nine in ten are left out

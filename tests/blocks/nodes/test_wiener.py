@@ -1,3 +1,4 @@
+import needs
 import numpy as np
 import pytest
 
@@ -71,6 +72,7 @@ def test_a_fresh_node_decides_as_least_squares(modulation):
     np.testing.assert_allclose(rows[1], rows[0], rtol=1e-4, atol=1e-4)
 
 
+@needs.compiled
 def test_on_a_linear_channel_learning_costs_little():
     samples, labels = received("bpsk", 2000)
     fresh = Wiener.fresh("bpsk", 3, samples, labels)
@@ -84,6 +86,7 @@ def test_on_a_linear_channel_learning_costs_little():
     assert excess.mean() < 14 / 4000 + 3.0 * excess.std() / np.sqrt(20_000)
 
 
+@needs.compiled
 def test_behind_a_saturating_amplifier_it_learns_the_curve():
     def curve(values):
         return np.tanh(0.7 * values)

@@ -50,7 +50,7 @@ def test_the_gradient_through_a_step_is_autograds(first_order):
 
 
 def test_the_start_is_improved_every_so_many_words():
-    strategy = Meta(steps=1, every=3, draws=2)
+    strategy = Meta(steps=1, every=3, pairs=2)
     node = network()
     starts = []
     for seed in range(6):
@@ -63,7 +63,7 @@ def test_the_start_is_improved_every_so_many_words():
 def test_a_start_that_was_learned_adapts_faster():
     """Words of many gains, in an order; afterwards one step on a word serves the next better."""
     gains = 1.0 + 0.4 * np.sin(np.arange(120) / 6.0)
-    strategy = Meta(steps=1, rate=1e-2, every=5, draws=20, step=0.1, meta_rate=1e-2)
+    strategy = Meta(steps=1, rate=1e-2, every=5, pairs=20, step=0.1, meta_rate=1e-2)
     node = network()
     plain = node
     for seed, gain in enumerate(gains):
@@ -84,7 +84,7 @@ def test_a_start_that_was_learned_adapts_faster():
 
 
 def test_a_restored_one_goes_on_alike():
-    whole, before, after = (Meta(steps=2, every=2, draws=3, batch=8) for _ in range(3))
+    whole, before, after = (Meta(steps=2, every=2, pairs=3, batch=8) for _ in range(3))
     node = network()
     for seed in range(3):
         whole.update(node, word(seed))

@@ -11,6 +11,8 @@ from blocks.nodes.node import labels_of
 from blocks.nodes.taps import Taps
 from blocks.training.offline import fit
 
+pytestmark = needs.compiled  # thousands of steps
+
 TAPS = np.exp(-0.2 * np.arange(4))
 
 
@@ -41,7 +43,6 @@ def fitted(samples, labels, seed, **options):
     return fit(Dense.fresh("bpsk", 4, rng=rng), samples, labels, rng, **options)
 
 
-@needs.compiled
 def test_sum_product_with_learned_metrics_comes_near_exact_map():
     symbols, samples, _ = received(300_000, 8.0, 1)  # some 650 errors of MAP
     truth = Taps("bpsk", 4, {"taps": TAPS, "noise_var": np.array(10.0**-0.8)})
@@ -50,7 +51,6 @@ def test_sum_product_with_learned_metrics_comes_near_exact_map():
     assert np.mean(learned) <= 1.3 * errors(truth, symbols, samples)
 
 
-@needs.compiled
 def test_behind_a_tanh_it_has_half_the_errors_of_least_squares():
     symbols, samples, _ = received(300_000, 10.0, 4, scale=0.5)  # some 230 of least squares
     known = received(5000, 10.0, 5, scale=0.5)[1:]
