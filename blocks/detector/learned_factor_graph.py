@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from jaxtyping import Complex64, Float32
 
-from blocks.detector.learned_isi import SoftLearnedDetector, transition_of
+from blocks.detector.learned_isi import NetworkDetector, SoftLearnedDetector, transition_of
 from blocks.detector.sequence import SoftDecided
 from pipeline.frame import Array
 from pipeline.weights import Weights
 
 
-class LearnedFactorGraph(SoftLearnedDetector, name="detector.learned_factor_graph"):
+class LearnedFactorGraph(
+    NetworkDetector, SoftLearnedDetector, name="detector.learned_factor_graph"
+):
     """The most likely symbol each, and how likely, by function nodes that were learned.
 
     Shlezinger et al., "Model-Based Deep Learning", Proc. IEEE 2023: Example 6 with Algorithm 5;
@@ -37,7 +37,6 @@ class LearnedFactorGraph(SoftLearnedDetector, name="detector.learned_factor_grap
     """
 
     trained_by = "blocks.trainer.offline:fit_factor_graph"
-    kinds: ClassVar[tuple[str, ...]] = ("dense", "wiener")
 
     def process(
         self, samples: Float32[Array, "*word time"] | Complex64[Array, "*word time"]

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from jaxtyping import Complex64, Float32
 
-from blocks.detector.learned_isi import LearnedDetector
+from blocks.detector.learned_isi import NetworkDetector
 from blocks.detector.sequence import Decided
 from blocks.kernels import viterbi
 from pipeline.frame import Array
 
 
-class ViterbiNet(LearnedDetector, name="detector.viterbinet"):
+class ViterbiNet(NetworkDetector, name="detector.viterbinet"):
     """The most likely sequence of symbols, by branch metrics that a network has learned.
 
     Shlezinger, Farsad, Eldar and Goldsmith, "ViterbiNet: A deep learning based Viterbi algorithm
@@ -32,7 +30,6 @@ class ViterbiNet(LearnedDetector, name="detector.viterbinet"):
     """
 
     trained_by = "blocks.trainer.offline:fit_network"
-    kinds: ClassVar[tuple[str, ...]] = ("dense", "wiener")
 
     def process(
         self, samples: Float32[Array, "*word time"] | Complex64[Array, "*word time"]

@@ -127,6 +127,11 @@ class Dense(Trainable):
         function: Any = Rising.of(self._likelihoods) if rises else self.network
         return Table.of(function, self.n_classes, *self.span, _TABLE_ERROR, _TABLE_CELLS)
 
+    def untabled(self) -> Self:
+        return type(self)(
+            self.modulation, self.memory, self.arrays, activations=self.activations, span=None
+        )
+
     def metrics(self, samples: Array, metrics: Array) -> None:
         if self.table is None:
             self.network(self._inputs(samples, np.float32), metrics)

@@ -82,6 +82,10 @@ class Node(ABC):
         """
         return None
 
+    def untabled(self) -> Self:
+        """The same without a table: slower, but nothing has to be made beforehand."""
+        return self
+
     def losses(self, samples: Array, labels: Array) -> Array:
         """-log p(class | sample) of each sample that has a label, classes equally likely [nat].
 

@@ -270,15 +270,16 @@ class ErrorRate(Sink, name="sink.error_rate"):
 
     def draw_changes(self, axes: Any) -> None:
         """Draw a line where a version changed, with its number."""
-        first = axes.get_xlim()[0]
+        first, label = axes.get_xlim()[0], "a new version serves"
         for symbol, stream, block, version in self._changes:
             if symbol < first:
                 continue  # left out
-            axes.axvline(symbol, color="tab:green", linewidth=0.8)
+            axes.axvline(symbol, color="0.4", linewidth=0.6, linestyle=":", label=label)
+            label = ""
             axes.annotate(
                 f"{block} {version}" + ("" if len(self._seen) == 1 else f" ({stream})"),
-                (symbol, 1.0), xycoords=("data", "axes fraction"), rotation=90, fontsize=6,
-                horizontalalignment="right", verticalalignment="top",
+                (symbol, 1.0), xycoords=("data", "axes fraction"), rotation=90, fontsize=5,
+                horizontalalignment="right", verticalalignment="top", annotation_clip=True,
             )  # fmt: skip
 
     def _plot(self, axes: Any, curve: Curve, unit: str) -> None:
@@ -335,7 +336,10 @@ def scale_axes(axes: Any, bottom: float, top: float) -> None:
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     handles, labels = axes.get_legend_handles_labels()
-    axes.legend(handles[::-1], labels[::-1], loc="upper right", fontsize=8, ncols=3)
+    axes.legend(
+        handles[::-1], labels[::-1], loc="upper right", bbox_to_anchor=(1.0, -0.12), fontsize=8,
+        ncols=4, frameon=False,
+    )  # fmt: skip
 
 
 def _is_complex(kind: FieldType) -> bool:

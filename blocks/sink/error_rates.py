@@ -116,7 +116,7 @@ class ErrorRates(Sink, name="sink.error_rates"):
         limits = []
         for name, counter in counters.items():
             label, colour = RECEIVERS[name]
-            _, limit = draw_curve(axes, counter.over_time, colour=colour, least=64)
+            _, limit = draw_curve(axes, counter.over_time, colour=colour, least=128)
             axes.patches[-1].set_label(f"{label}, {counter.rate:.2g} overall")
             limits.append(limit)
         counters["symbols"].draw_changes(axes)

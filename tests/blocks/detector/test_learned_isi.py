@@ -264,6 +264,18 @@ def test_a_network_decides_by_its_table_as_by_its_metrics(monkeypatch):
     np.testing.assert_array_equal(np.concatenate(alone), 2 * indices.astype(int) - 1)
 
 
+def test_without_a_table_a_network_decides_by_its_layers(monkeypatch):
+    monkeypatch.undo()  # a network, no stub
+    node = Dense.fresh("bpsk", 3, rng=np.random.default_rng(1), hidden=(8,), activations=("relu",))
+    hyper = {**node.hyper, "span": [-1.5, 1.5]}
+    samples = given("bpsk", (4, 6))
+    block = started(ViterbiNet(memory=3, table=False), Weights("net", 1, node.arrays, hyper))
+    (result,) = block.process(samples)
+    assert Dense.of(hyper, node.arrays).table is not None
+    for symbols, every in zip(result.symbols, every_word(block, node, samples), strict=True):
+        np.testing.assert_array_equal(symbols, ALPHABETS["bpsk"][list(every.best)])
+
+
 def test_no_torch_is_imported():
     code = """
 import sys
