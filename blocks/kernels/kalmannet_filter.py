@@ -4,17 +4,18 @@ Revach et al., "KalmanNet", IEEE Trans. Signal Processing 2022. Each step predic
 makes four features of how the track goes, asks the network (kernels/kalmannet.py) for the gain, and
 corrects. Every feature is divided by its length:
 
-    F1  observation less the last one that came, in each row
+    F1  observation less the one before
     F2  innovation
     F3  last updated state less the one before
     F4  last updated state less what was predicted
 
 Before the first step F3 and F4 are 0, and F1 is taken from what the start foretells.
 
-An observation that is NaN is missing. In its row F1 and F2 are 0, as if it were seen where the last
-one was and where it was predicted. A step without any observation predicts only: the network is not
-asked, and its hidden states, F3 and F4 wait as they are for the next one. Angles are compared
-around the circle.
+An observation that is NaN is missing: its row counts as seen where it was predicted, for F1 of this
+step and of the next, too. Its innovation is 0, so a step without any observation predicts only,
+while the network goes on. (Where it waits for the next one, and F3 and F4 with it, the Lorenz
+attractor of the paper is followed worse, by 0.4 dB with 10 % missing and by 3 dB with 30 %.) Angles
+are compared around the circle.
 
 There is no recursion of covariances; the gain tells them. With the gain K of a Kalman filter
 K R = P H', and S^-1 = R^-1 (I - H K): so P = K R H (H'H)^-1 where all of the state is seen (H has
@@ -51,7 +52,7 @@ class Tracks(NamedTuple):
     mean       (tracks, m) float64  last updated states
     evolution  (tracks, m) float64  F3 of the next step, not divided
     update     (tracks, m) float64  F4 of the next step, not divided
-    seen       (tracks, n) float64  last observation that came, in each row
+    seen       (tracks, n) float64  last observation, as predicted where none came
     hidden     (tracks, width) float32  hidden states of the network
     """
 
@@ -82,8 +83,8 @@ class Filters:
         width = padded(2 * (m + n))
         self._scratch = (
             aligned(TILE, width), network.scratch(TILE), np.zeros((TILE, m, n), np.float32),
-            aligned(TILE, self._first(1).shape[1]), np.empty((TILE, m)), np.empty((TILE, n)),
-            np.empty((1, n)), np.empty(TILE, np.int64), np.empty(m), np.empty(m), np.empty(n),
+            np.empty((TILE, m)), np.empty((TILE, n)), np.empty((1, n)), np.empty(m), np.empty(m),
+            np.empty(n),
             tuple(np.empty((max(m, n), max(m, n))) for _ in range(7)),
         )  # fmt: skip
 
@@ -170,20 +171,16 @@ def _put(values: Array, row: int, count: int, features: Array, to: int, at: int)
 def _compare(
     observations: Array, track: int, t: int, foretold: Array, seen: Array, angles: Array,
     change: Array, off: Array, row: int,
-) -> int:  # fmt: skip
-    """Write F1 and F2 before they are divided; returns in how many rows something came."""
-    came = 0
+) -> None:  # fmt: skip
+    """Write F1 and F2 before they are divided."""
     for j in range(foretold.size):
         y = observations[track, t, j]
         if np.isnan(y):
-            change[0, j] = off[row, j] = 0.0
-            continue
-        came += 1
+            y = foretold[j]
         one, two = y - seen[track, j], y - foretold[j]
         change[0, j] = wrapped(one) if angles[j] else one
         off[row, j] = wrapped(two) if angles[j] else two
         seen[track, j] = y
-    return came
 
 
 @njit(cache=True, nogil=True)
@@ -193,9 +190,9 @@ def _run(
     angles: Array, R: Array, H: Array, linear_seen: bool, tile: int, spread: bool,
     observations: Array, intervals: Array, mean: Array, evolution: Array, update: Array,
     seen: Array, hidden: Array, all_features: Array, scratch: Array, all_gains: Array,
-    held: Array, predicted: Array, off: Array, change: Array, came: Array, before: Array,
-    after: Array, foretold: Array, work: tuple[Array, ...],
-    estimates: Array, covariances: Array, innovations: Array, nis: Array, det: Array, done: Array,
+    predicted: Array, off: Array, change: Array, before: Array, after: Array, foretold: Array,
+    work: tuple[Array, ...], estimates: Array, covariances: Array, innovations: Array, nis: Array,
+    det: Array, done: Array,
 ) -> None:  # fmt: skip
     count, steps = intervals.shape
     for begin in range(0, count, tile):
@@ -204,7 +201,6 @@ def _run(
         features, gains = all_features[:rows], all_gains[:rows]
         states = hidden[begin : begin + rows]
         for t in range(steps):
-            asked = 0
             for row in range(alive):
                 track = begin + row
                 # no views of rows in this loop: each counts its references, which is atomic
@@ -214,39 +210,30 @@ def _run(
                 call_observe(observe, after, observe_parameters, foretold)
                 for i in range(m):
                     predicted[row, i] = after[i]
-                came[row] = _compare(
-                    observations, track, t, foretold, seen, angles, change, off, row
-                )
-                asked += came[row] > 0
+                _compare(observations, track, t, foretold, seen, angles, change, off, row)
                 _put(change, 0, n, features, row, 0)
                 _put(off, row, n, features, row, n)
                 _put(evolution, track, m, features, row, 2 * n)
                 _put(update, track, m, features, row, 2 * n + m)
-            if asked < alive:
-                held[:alive] = states[:alive]
-            if asked and sizes[2]:
+            if sizes[2]:
                 single_gain(
                     weights, places, m, n, sizes[0], sizes[1], sizes[2], features, states, scratch,
                     gains,
                 )  # fmt: skip
-            elif asked:
+            else:
                 gain(
                     weights, places, m, n, sizes[0], sizes[1], features, states, scratch, gains
                 )  # fmt: skip
             for row in range(alive):
                 track = begin + row
-                if came[row] == 0:
-                    states[row] = held[row]
                 total = 0.0
                 for i in range(m):
-                    now = predicted[row, i]
-                    if came[row]:
-                        correction = 0.0
-                        for j in range(n):
-                            correction += gains[row, i, j] * off[row, j]
-                        now += correction
-                        evolution[track, i] = now - mean[track, i]
-                        update[track, i] = correction
+                    correction = 0.0
+                    for j in range(n):
+                        correction += gains[row, i, j] * off[row, j]
+                    now = predicted[row, i] + correction
+                    evolution[track, i] = now - mean[track, i]
+                    update[track, i] = correction
                     mean[track, i] = estimates[track, t, i] = now
                     total += now
                 if not np.isfinite(total) and done[track] == steps:

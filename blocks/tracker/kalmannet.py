@@ -60,7 +60,8 @@ class KalmanNet(Learned, Modelled, name="tracker.kalmannet"):
     def take(self, weights: Weights) -> None:
         where = f"weights {weights.name!r} v{weights.version}"
         try:
-            network = kalmannet.network_of(weights.hyper, weights.arrays)
+            with np.errstate(over="ignore"):  # what that leads to is tried below
+                network = kalmannet.network_of(weights.hyper, weights.arrays)
             filters = Filters(network, self._model)
         except KeyError as error:
             raise WeightsError(f"{where} lack {error}; train others for {self.name}") from None

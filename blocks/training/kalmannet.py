@@ -285,7 +285,7 @@ class Track(NamedTuple):
     mean       (rows, m)  last updated states
     evolution  (rows, m)  what they are more than those before them: F3 of the next step
     update     (rows, m)  what they are more than was predicted: F4 of the next step
-    seen       (rows, n)  last observations that came; before the first, what the start foretells
+    seen       (rows, n)  last observations, as predicted where none came
     hidden                of the network
     """
 
@@ -321,33 +321,19 @@ class Recursion:
     def step(self, track: Track, observations: Tensor, intervals: Array) -> Track:
         """The next step, of observations (rows, n), NaN where nothing came.
 
-        A row of an observation that is missing counts as seen where it was predicted, and F1 is 0
-        there. Where a whole observation is missing a filter only predicts: hidden states, F3 and F4
-        wait for the next one.
+        A row that is missing counts as seen where it was predicted; no gradients pass there.
         """
         predicted, foretold = _predicted(track.mean, intervals, self.model)
-        innovation = self._wrapped(observations - foretold)
-        change = self._wrapped(observations - track.seen)
         came = ~observations.isnan()
-        whole = bool(came.all())
-        if not whole:
-            innovation, change = (torch.where(came, d, 0.0) for d in (innovation, change))
-            observations = torch.where(came, observations, track.seen)
+        observations = torch.where(came, observations, foretold.detach())
+        innovation = torch.where(came, self._wrapped(observations - foretold), 0.0)
+        change = self._wrapped(observations - track.seen)
         parts = (change, innovation, track.evolution, track.update)
         features = torch.cat([nn.functional.normalize(part) for part in parts], 1)
         gains, hidden = self.network(features, track.hidden)
         update = (gains @ innovation[:, :, None])[:, :, 0]
         mean = predicted + update
-        evolution = mean - track.mean
-        if not whole:
-            some = came.any(1, keepdim=True)
-            mean = torch.where(some, mean, predicted)
-            evolution = torch.where(some, evolution, track.evolution)
-            update = torch.where(some, update, track.update)
-            hidden = tuple(
-                torch.where(some, new, old) for new, old in zip(hidden, track.hidden, strict=True)
-            )
-        return Track(mean, evolution, update, observations, hidden)
+        return Track(mean, mean - track.mean, update, observations, hidden)
 
     def run(self, track: Track, observations: Tensor, intervals: Array) -> tuple[Tensor, Track]:
         """Updated states (rows, time, m) of observations (rows, time, n), and the end."""
@@ -409,7 +395,7 @@ class Unrolled:
             )  # fmt: skip
             predicted, foretold = predicted64.astype(kind), foretold64.astype(kind)
             came = self._came[:, t]
-            y = np.where(came, observations[:, t], seen).astype(kind)
+            y = np.where(came, observations[:, t], foretold).astype(kind)
             innovation = np.where(came, self._wrapped(y - foretold), 0.0).astype(kind)
             parts = (self._wrapped(y - seen), innovation, evolution, update)
             for k, part in enumerate(parts):
@@ -420,16 +406,9 @@ class Unrolled:
             gains, new = self.layers.forward(t, features, hidden)
             gains = gains.reshape(rows, m, n)
             self._gains[t], self._innovations[t] = gains, innovation
-            some: Array = np.asarray(came.any(axis=1, keepdims=True))
-            last, update = update, np.einsum("ijk,ik->ij", gains, innovation)
-            after = predicted + update  # which is `predicted` where nothing came
-            if some.all():
-                mean, evolution, hidden = after, after - mean, new
-            else:
-                evolution = np.where(some, after - mean, evolution)
-                update = np.where(some, update, last)
-                hidden = [np.where(some, a, b) for a, b in zip(new, hidden, strict=True)]
-                mean = after
+            update = np.einsum("ijk,ik->ij", gains, innovation)
+            mean, before, hidden = predicted + update, mean, new
+            evolution = mean - before
             seen = y
             means[:, t] = mean
         return means, (mean, evolution, update, seen, *hidden)
@@ -442,15 +421,8 @@ class Unrolled:
         by_hidden = [np.zeros((rows, size), self._dtype) for size in self.layers.sizes]
         ends = np.cumsum((0, n, n, m, m))
         for t in reversed(range(steps)):
-            some: Array = np.asarray(self._came[:, t].any(axis=1, keepdims=True))
-            by_mean = by_mean + gradients[:, t]
-            held = [np.where(some, 0.0, g) for g in (by_evolution, by_update, *by_hidden)]
-            if not some.all():
-                by_evolution, by_update, *by_hidden = (
-                    np.where(some, g, 0.0) for g in (by_evolution, by_update, *by_hidden)
-                )
-            after = by_mean + by_evolution
-            by_correction = np.where(some, after + by_update, 0.0).astype(self._dtype)
+            after = by_mean + gradients[:, t] + by_evolution
+            by_correction = after + by_update
             by_gain = by_correction[:, :, None] * self._innovations[t][:, None]
             by_innovation = np.einsum("ijk,ij->ik", self._gains[t], by_correction)
             by_features, by_hidden = self.layers.backward(
@@ -466,8 +438,7 @@ class Unrolled:
             by_innovation = np.where(self._came[:, t], by_innovation + by_part[0], 0.0)
             by_predicted = after - np.einsum("ij,ijk->ik", by_innovation, self._seeing[t])
             by_mean = np.einsum("ij,ijk->ik", by_predicted, self._moving[t]) - by_evolution
-            by_evolution, by_update = held[0] + by_part[1], held[1] + by_part[2]
-            by_hidden = [a + b for a, b in zip(by_hidden, held[2:], strict=True)]
+            by_evolution, by_update = by_part[1], by_part[2]
         self.layers.finish()
 
     def _wrapped(self, difference: Array) -> Array:

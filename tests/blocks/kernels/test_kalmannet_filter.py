@@ -57,6 +57,8 @@ def test_estimates_are_those_of_torch(architecture, features, model, missing):
     torch = package("torch", "train")
     from blocks.models.kalmannet import network_of
 
+    if config.DISABLE_JIT and architecture == 1:
+        pytest.skip("takes minutes without compilation; unset NUMBA_DISABLE_JIT")
     built = state_space.build(**MODELS[model])
     torch.manual_seed(4)
     module = network_of(architecture, m=built.size, n=built.rows, features=features)

@@ -88,27 +88,29 @@ def test_where_the_noise_is_unknown_nothing_is_said_of_it_and_the_sink_leaves_it
     assert not {"nees", "nis", "log_likelihood"} & told.keys()
 
 
-def test_a_step_without_observation_predicts_and_leaves_the_network_as_it_was():
-    block = served(random_gain(3, 3), **LORENZ)
+def test_a_gap_is_bridged_by_the_model_as_if_all_went_as_predicted():
     seen = simulated(**LORENZ, length=30)["observations"]
+    block, other = (served(random_gain(3, 3), **LORENZ) for _ in range(2))
     block.process(seen[:20])
-    before = block.state()
+    before = block.state()["mean"]
     found = block.process(np.full((2, 3), np.nan))
-    after = block.state()
-    for name in ("hidden", "evolution", "update", "seen"):
-        np.testing.assert_array_equal(after[name], before[name])
     quiet = KalmanNet(**LORENZ, process_noise=0.0)._build()
     states = np.zeros((2, 3))
-    quiet.simulate(states, np.zeros((2, 3)), np.full(2, 0.02), before["mean"])
+    quiet.simulate(states, np.zeros((2, 3)), np.full(2, 0.02), before[:1].copy())
     np.testing.assert_allclose(found.estimates, states)
     assert np.isnan(found.innovations).all()
     assert np.isnan(found.covariances).all()
     np.testing.assert_array_equal(found.nis, 0.0)
     np.testing.assert_array_equal(found.log_likelihood, 0.0)
+    other.process(np.concatenate([seen[:20], found.estimates]))
+    for name, array in other.state().items():
+        np.testing.assert_array_equal(block.state()[name], array, err_msg=name)
+    np.testing.assert_array_equal(
+        block.process(seen[22:]).estimates, other.process(seen[22:]).estimates
+    )
 
 
 def test_a_row_that_is_missing_counts_as_seen_where_it_was_predicted():
-    # to see what was predicted and what came last alike is no news: F1 = F2 = 0
     values = {"motion": "random_walk", "dimensions": 2, "observation": "identity"}
     whole, holed = (served(random_gain(2, 2), **values) for _ in range(2))
     seen = np.array([[1.0, 0.0], [0.5, 0.0]])  # the second number stays at 0, where it began
