@@ -51,6 +51,7 @@ def run(
     flow = receiver("swapping", "net@1", frames=FRAMES, rate=rate)
     flow.set("channel.fading", "cosine")
     flow.set("channel.coherence", N * 8)
+    flow.set("detector.table", False)
     flow.add("hard", "frontend.hard_bits")
     flow.add("decoder", "decoder.reed_solomon", n=N, k=K)
     flow.add("errors", "sink.error_rate")

@@ -35,8 +35,9 @@ class Refit(DecisionFeedback, name="trainer.refit"):
         doc="that a sample depends on, where no model is given",
     )  # fmt: skip
     words: int = param(
-        default=1, at_least=1, at_most=10_000, unit="lessons", doc="the newest ones, which are fitted"
-    )
+        default=1, at_least=1, at_most=10_000, unit="lessons",
+        doc="the newest ones, which are fitted",
+    )  # fmt: skip
 
     def _fresh(self) -> Node:
         order = ALPHABETS[self.modulation].size
