@@ -8,8 +8,8 @@ second, is measured first; then the source is paced to half of it, and the 99 % 
 latency, source to sink, is compared:
 
     swapping    twice a second other weights, asked for as `kalvit swap` does
-    retraining  a trainer on the other core, 5 steps of Adam on every accepted word that reaches it,
-                its versions live
+    retraining  a trainer on the other core, 5 steps of Adam on the accepted ones of each 100 words
+                (--lesson) that reach it, its versions live
 
 each against the same receiver left alone, in rounds ABBA: a ratio is that of the two inner rounds
 to the two outer ones. The bar is a median of at most 1.25. Last, without a pace, frames per second
@@ -41,12 +41,11 @@ LATENCY_BAR, RATE_BAR = 1.25, 0.9
 FRAMES = 100_000_000
 
 
-def run(
-    seconds: float, rate: float, *, trains: bool = False, swaps: bool = False
-) -> Mapping[str, Any]:
+def run(seconds: float, rate: float, *, lesson: int = 0, swaps: bool = False) -> Mapping[str, Any]:
     """The summary of a run of the receiver; RunError where it fails.
 
     rate    frames per second; 0: as fast as possible
+    lesson  words from one training to the next; 0: no trainer
     """
     flow = receiver("swapping", "net@1", frames=FRAMES, rate=rate)
     flow.set("channel.fading", "cosine")
@@ -56,8 +55,8 @@ def run(
     flow.add("decoder", "decoder.reed_solomon", n=N, k=K)
     flow.add("errors", "sink.error_rate")
     flow.connect("detector -> hard -> decoder -> errors")
-    if trains:
-        flow.add("trainer", "trainer.decision_feedback", model="net@1")
+    if lesson:
+        flow.add("trainer", "trainer.decision_feedback", model="net@1", lesson=lesson)
         flow.tap("decoder -> trainer")
         flow.feedback("trainer ~> detector", delay="live")
         flow.assign("learn", ["trainer"])
@@ -118,19 +117,23 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--pairs", type=int, default=5, help="of rounds ABBA")
     parser.add_argument("--seconds", type=float, default=5.0, help="of a round")
+    parser.add_argument("--lesson", type=int, default=100, help="words between two trainings")
     asked = parser.parse_args(argv)
     pairs, seconds = asked.pairs, asked.seconds
     with tempfile.TemporaryDirectory(prefix="kalvit") as folder:
         os.environ.update(KALVIT_MODELS=f"{folder}/models", KALVIT_RUNS=f"{folder}/runs")
         for version in (1, 2):
             Models().add(network(TAPS, seed=version).weights("net", version=version))
-        run(1.0, 0.0, trains=True)  # kernels are compiled
+        run(1.0, 0.0, lesson=1)  # kernels are compiled
         capacity = statistics.median(run(seconds, 0.0)["frames_per_s"] for _ in range(3))
         half = capacity / 2.0
         print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
         print(f"capacity {capacity:,.0f} frames/s; paced to {half:,.0f}; p99 in us:")
         missed = 0
-        for what, changed in (("swapping", {"swaps": True}), ("retraining", {"trains": True})):
+        for what, changed in (
+            ("swapping", {"swaps": True}),
+            ("retraining", {"lesson": asked.lesson}),
+        ):
             found = ratios(
                 pairs,
                 lambda: p99(run(seconds, half)),
@@ -141,10 +144,10 @@ def main(argv: list[str] | None = None) -> int:
         found = ratios(
             pairs,
             lambda: run(seconds, 0.0)["frames_per_s"],
-            lambda: run(seconds, 0.0, trains=True)["frames_per_s"],
+            lambda: run(seconds, 0.0, lesson=asked.lesson)["frames_per_s"],
         )
         missed += _told("throughput beside a trainer", found, at_least=RATE_BAR)
-        last = run(seconds, half, trains=True)
+        last = run(seconds, half, lesson=asked.lesson)
         swaps, took_s = last["models"]["detector"]["swaps"], last["seconds"]
         trainer = {k: v for k, v in last["results"]["trainer"].items() if isinstance(v, int)}
         print(f"in such a run: {swaps / took_s:.0f} swaps per second; the trainer: {trainer}")

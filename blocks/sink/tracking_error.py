@@ -241,8 +241,8 @@ class TrackingError(Sink, name="sink.tracking_error"):
             found["log_likelihood"] = float(likely[0] / likely[1])
         found |= self._over_trajectories(streams, size)
         if folder is not None and streams[0].trail:
-            self._draw(streams[0], folder / "track.png")
-            found["picture"] = "track.png"
+            found["picture"] = f"{self.context.name}.png"
+            self._draw(streams[0], folder / found["picture"])
         return found
 
     def _over_trajectories(self, streams: list[_Stream], size: int) -> dict[str, Any]:

@@ -137,8 +137,8 @@ def test_the_picture_is_drawn_for_any_state(tmp_path, size, spread):
     error = sink()
     covariances = np.tile(np.eye(size), (30, 40, 1, 1)) if spread else None
     error.process(WORDS[..., :size], OFF[..., :size], covariances)
-    assert error.report(tmp_path)["picture"] == "track.png"
-    assert (tmp_path / "track.png").stat().st_size > 5000
+    assert error.report(tmp_path)["picture"] == "block.png"
+    assert (tmp_path / "block.png").stat().st_size > 5000
 
 
 def test_a_run_without_frames_reports_nothing_and_draws_nothing(tmp_path):
