@@ -39,8 +39,10 @@ class LearnedDetector(SequenceDetector, Learned, ABC):
     """A detector whose branch metrics come from a function node (blocks/nodes), which was learned.
 
     Metrics are computed when their samples come, by the node that serves then; the recursion over
-    the trellis is not learned, and its path metrics carry on over a swap. What a sample depends on
-    before the first symbol has to be symbols, because nothing else has a class to be learned.
+    the trellis is not learned, and its path metrics carry on over a swap. A sample that is NaN,
+    infinite or beyond 1e6 V counts as missing: it tells nothing, and the receiver goes on. What a
+    sample depends on before the first symbol has to be symbols, because nothing else has a class to
+    be learned.
     """
 
     memory: int = param(
@@ -54,6 +56,7 @@ class LearnedDetector(SequenceDetector, Learned, ABC):
 
     learns_from = ("sent",)
     largest: ClassVar[float] = LARGEST
+    erases: ClassVar[bool] = True
     #: Kinds of function nodes that it takes.
     kinds: ClassVar[tuple[str, ...]]
 
@@ -118,7 +121,12 @@ class LearnedDetector(SequenceDetector, Learned, ABC):
     def _metrics(self, serving: Serving, samples: Array) -> Array:
         """Branch metrics (time, n_classes) float32 of samples (time,)."""
         metrics = np.empty((samples.size, serving.node.n_classes), np.float32)
+        missing = None if self._within(samples) else ~(np.abs(samples) < self.largest)
+        if missing is not None:
+            samples = np.where(missing, samples.dtype.type(0), samples)
         serving.node.metrics(samples, metrics)
+        if missing is not None:
+            metrics[missing] = 0.0  # tells nothing: all classes are alike
         if serving.prior is not None:
             metrics += serving.prior
         return metrics
@@ -145,7 +153,12 @@ class LearnedDetector(SequenceDetector, Learned, ABC):
         """Results of words (word, time), (word, time, ...) each."""
         words, length = samples.shape
         end, table = self._end_states(length), serving.node.table
-        if table is not None and serving.prior is None and isinstance(recursion, viterbi.Viterbi):
+        if (
+            table is not None
+            and serving.prior is None
+            and isinstance(recursion, viterbi.Viterbi)
+            and self._within(samples)
+        ):
             return recursion.decide_by_table(table, samples, end=end)
         values = self._metrics(serving, samples.reshape(-1)).reshape(-1)
         return recursion.decide(values, words, length, length, at_start=True, end=end)

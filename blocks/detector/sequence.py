@@ -77,6 +77,8 @@ class SequenceDetector(Block, ABC):
 
     #: Samples must be less than this [V], so that no metric overflows.
     largest: ClassVar[float]
+    #: Whether other samples count as missing; else they are refused.
+    erases: ClassVar[bool] = False
 
     # What a subclass fills in:
 
@@ -160,17 +162,22 @@ class SequenceDetector(Block, ABC):
         why = self._refusal(is_complex)
         if why:
             raise FieldError(f"{self.name}: 'samples' is {samples.dtype}, but {why}")
-        parts = (samples.real, samples.imag) if is_complex else (samples,)
-        most = self.largest
-        # The least and the greatest are NaN if any is, and need no room as |samples| would.
-        if not all(
-            part.min(initial=0.0) > -most and part.max(initial=0.0) < most for part in parts
-        ):
-            wrong = samples[~(np.abs(samples) < most)][0]
+        if not self.erases and not self._within(samples):
+            wrong = samples[~(np.abs(samples) < self.largest)][0]
             raise FieldError(
-                f"{self.name}: 'samples' holds {wrong}; expected finite numbers below {most:g} V"
+                f"{self.name}: 'samples' holds {wrong}; expected finite numbers below "
+                f"{self.largest:g} V"
             )
         return samples
+
+    def _within(self, samples: Array) -> bool:
+        """Whether all samples are numbers that the recursions can take."""
+        parts = (samples.real, samples.imag) if samples.dtype.kind == "c" else (samples,)
+        # The least and the greatest are NaN if any is, and need no room as |samples| would.
+        return all(
+            part.min(initial=0.0) > -self.largest and part.max(initial=0.0) < self.largest
+            for part in parts
+        )
 
     def start(self) -> None:
         self._recursions: dict[bool, Recursion] = {}  # by whether samples are complex

@@ -374,7 +374,29 @@ def test_samples_of_the_other_kind_are_refused():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -2e6])
-def test_samples_that_no_metric_can_hold_are_refused(bad):
-    block = started(LeastSquares(memory=1, taps=(1.0,)))
-    with pytest.raises(FieldError, match=r"'samples' holds .*expected finite numbers below 1e.06"):
-        block.process(np.array([0.0, bad], np.float32))
+@pytest.mark.parametrize("modulation", ["bpsk", "qpsk"])
+@pytest.mark.parametrize("kind", ["dense", "taps"])
+def test_samples_that_are_no_numbers_tell_nothing(monkeypatch, kind, modulation, bad):
+    monkeypatch.undo()  # networks, no stubs
+    rng = np.random.default_rng(3)
+    order = ALPHABETS[modulation].size
+    if kind == "dense":
+        fresh = Dense.fresh(modulation, 2, rng=rng, hidden=(6,), activations=("tanh",))
+        span = None if modulation == "qpsk" else [-1.0, 1.0]
+        node = Dense.of({**fresh.hyper, "span": span}, fresh.arrays)
+        block = started(ViterbiNet(modulation=modulation, memory=2), node.weights("net"))
+    else:
+        taps = np.array([1.0, 0.5], complex if modulation == "qpsk" else float)
+        node = Taps(modulation, 2, {"taps": taps, "noise_var": np.array(0.3)})
+        block = started(LeastSquares(modulation=modulation, memory=2), node.weights("net"))
+    samples = given(modulation, (1, 6))
+    samples[0, 3] = bad
+    metrics = np.zeros((6, node.n_classes), np.float32)
+    seen = np.arange(6) != 3
+    part = np.empty((5, node.n_classes), np.float32)
+    node.metrics(samples[0, seen], part)
+    metrics[seen] = part
+    starts, ends = trellis.start_states("known", 0, order, 1), np.ones(order, bool)
+    every = references.EveryWord(metrics.astype(float), order, starts, ends)
+    (result,) = block.process(samples)
+    np.testing.assert_array_equal(result.symbols[0], ALPHABETS[modulation][list(every.best)])
