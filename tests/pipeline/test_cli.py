@@ -172,7 +172,8 @@ def test_packages_add_commands_by_entry_points(kalvit, folder, monkeypatch):
 
 
 def test_list_shows_flows_and_blocks_with_a_line_each(kalvit):
-    flows, blocks, both = (kalvit("list", *what)[1] for what in (["flows"], ["blocks"], []))
+    kinds = ("flows", "blocks", "models")
+    flows, blocks, models = (kalvit("list", kind)[1] for kind in kinds)
     said = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in flows.splitlines())
     assert said["isi_viterbi"] == (
         "BPSK over a channel with four taps, detected by the Viterbi algorithm."
@@ -180,8 +181,9 @@ def test_list_shows_flows_and_blocks_with_a_line_each(kalvit):
     assert [line.split()[0] for line in blocks.splitlines()] == sorted(catalogue.names())
     told = {line.split()[0] for line in blocks.splitlines() if len(line.split()) > 1}
     assert told >= set(CATALOGUE)  # other tests' blocks may say nothing of themselves
-    indented = [line.strip() for line in both.splitlines()]
-    assert indented == ["flows", *flows.splitlines(), "blocks", *blocks.splitlines()]
+    indented = [line.strip() for line in kalvit("list")[1].splitlines()]
+    expected = zip(kinds, (flows, blocks, models), strict=True)
+    assert indented == [line for kind, out in expected for line in (kind, *out.splitlines())]
 
 
 def test_show_draws_a_flow_as_text_or_mermaid(kalvit):
