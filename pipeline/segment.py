@@ -23,7 +23,7 @@ from pipeline.instance import Fields, Instance
 from pipeline.metrics import Meter
 from pipeline.numbering import Numbering, clock_of
 from pipeline.plan import Planned
-from pipeline.swaps import Use, keep_notes
+from pipeline.swaps import SwapLog, Use, keep_notes
 from pipeline.takeovers import Latest, Takeovers
 from pipeline.weights import Weights
 from pipeline.weights_input import ReplayInput, WeightsInput
@@ -67,6 +67,7 @@ class Segment:
         self.blocks = tuple(blocks)
         self.outs: list[Out] = []
         self.weights_outs: list[Out] = []  # feedback edges that leave a trainer
+        self.keeper: SwapLog | None = None  # writes down what leaves live for another worker
         self.answers_all = False  # one of them has an integer delay
         self.meters = {block.name: Meter() for block in blocks}
         self.latency = Meter()  # from birth to the sink at the end
@@ -221,6 +222,8 @@ class Segment:
                     came = type(weights).__name__
                     raise FieldError(f"process returned {came}, not Weights or None")
                 answer = weights.to_frame(sender, self._weights_seq, now_ns())
+                if self.keeper is not None:
+                    self.keeper.keep(weights)
             except Exception as error:
                 raise BlockError(sender, frame.stream, frame.seq, error) from error
         elif self.answers_all:

@@ -23,6 +23,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -76,9 +77,17 @@ class SwapLog:
         }  # fmt: skip
         self._write(line)
 
+    def keep(self, weights: Weights) -> None:
+        """Write weights down before they serve, where nobody waits for it.
+
+        What could not be written is tried again by `swapped`.
+        """
+        with suppress(OSError):
+            self._keep(weights)
+
     def _write(self, line: Mapping[str, Any], weights: Weights | None = None) -> None:
         try:
-            if weights is not None and weights.digest not in self._kept:
+            if weights is not None:
                 self._keep(weights)
             self._append(line)
         except OSError as error:
@@ -98,6 +107,8 @@ class SwapLog:
         _append(self._folder / LOG, [line])
 
     def _keep(self, weights: Weights) -> None:
+        if weights.digest in self._kept:
+            return
         path = self._folder / KEPT / weights.digest
         if not path.exists():
             path.parent.mkdir(exist_ok=True)

@@ -158,6 +158,8 @@ class Worker:
         else:
             sender = self._sender(edge, None, True)
             trainer.weights_outs.append(sender)
+            if edge.delay == "live":
+                trainer.keeper = self._log
             branches.append(sender)
 
     def _segment(self, first: str, branches: list[Branch]) -> Segment:
