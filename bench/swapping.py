@@ -3,7 +3,7 @@
     python -m bench.swapping                     # 5 pairs of rounds
     python -m bench.swapping --pairs 2 --seconds 2
 
-ViterbiNet decides coded words of 136 symbols over a channel that fades. Its capacity, in frames per
+ViterbiNet, without a table, decides coded words of 136 symbols over a channel that fades. Its capacity, in frames per
 second, is measured first; then the source is paced to half of it, and the 99 % quantile of the
 latency, source to sink, is compared:
 
