@@ -3,9 +3,9 @@
     python -m bench.swapping                     # 5 pairs of rounds
     python -m bench.swapping --pairs 2 --seconds 2
 
-ViterbiNet, without a table, decides coded words of 136 symbols over a channel that fades. Its capacity, in frames per
-second, is measured first; then the source is paced to half of it, and the 99 % quantile of the
-latency, source to sink, is compared:
+ViterbiNet, without a table, decides coded words of 136 symbols over a channel that fades. Its
+capacity, in frames per second, is measured first; then the source is paced to half of it, and the
+99 % quantile of the latency, source to sink, is compared:
 
     swapping    twice a second other weights, asked for as `kalvit swap` does
     retraining  a trainer on the other core, 5 steps of Adam on the accepted ones of each 100 words
