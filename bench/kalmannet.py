@@ -239,7 +239,8 @@ def linear() -> None:
     import torch
 
     from blocks.models.kalmannet import network_of
-    from blocks.training.kalmannet import Schedule, Trajectories, Unrolled, train
+    from blocks.training.kalmannet import Unrolled
+    from blocks.training.trajectories import Schedule, Trajectories, train
 
     torch.set_num_threads(1)
     model = state_space.build("canonical", "identity", process_noise=0.01, observation_noise=0.01)
@@ -265,7 +266,7 @@ def linear() -> None:
         network = network_of(2, m=2, n=2)
         begin = time.process_time()
         schedule = Schedule(steps=600, piece=20, batch=64, long_steps=0, rate=3e-3)
-        train(network, model, training, held_out, schedule, seed)
+        train(Unrolled(network, model), model, training, held_out, schedule, seed)
         seconds = time.process_time() - begin
         unrolled = Unrolled(network, model)
         means, _ = unrolled.forward(

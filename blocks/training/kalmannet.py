@@ -1,17 +1,12 @@
-"""Trains the gain network of a KalmanNet on the error of the states that it leads to.
+"""Gradients of a KalmanNet through its whole recursion, for blocks/training/trajectories.py.
 
-Revach et al., "KalmanNet", IEEE Trans. Signal Processing 2022, III-D: gradients pass through the
-whole recursion, features and motion included. First on short pieces that begin anywhere in a
-trajectory, at the true state (V2 of the paper: a warm-up, from which a network learns to track at
-all), then on whole trajectories from their own start, with gradients cut every so many steps
-(truncated) or not at all (V1). What is best on held-out trajectories is kept.
+Revach et al., "KalmanNet", IEEE Trans. Signal Processing 2022, III-D: features and motion included.
 """
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,215 +17,9 @@ from blocks.kernels.caching import njit
 from blocks.kernels.indirect import call_linearise, call_observe_linearised
 from blocks.kernels.state_space import StateSpace
 from blocks.training.backward import Dense, Gru
+from blocks.training.trajectories import Learner, Trajectories
 
 Array = np.ndarray[Any, Any]
-Progress = Callable[[int, int, str], None]
-
-LOOK = 100  # steps of held-out trajectories whose activations are there at once
-
-
-def _silent(done: int, most: int, text: str) -> None:
-    """Say nothing."""
-
-
-class Trajectories(NamedTuple):
-    """What there is to learn from.
-
-    states        (trajectory, time, m)
-    observations  (trajectory, time, n)  NaN where nothing came
-    intervals     (trajectory, time)     time before each observation [s]
-    """
-
-    states: Array
-    observations: Array
-    intervals: Array
-
-
-class Schedule(NamedTuple):
-    """How to train.
-
-    steps       of Adam on short pieces, the warm-up
-    piece       steps of a piece
-    batch       pieces, or trajectories, at once
-    long_steps  of Adam on trajectories from their start, after those
-    truncate    steps through which gradients pass there; 0: all of a trajectory
-    rate        learning rate of the warm-up, half of it afterwards; falls to a tenth in each
-    decay       L2 norm of the weights in the loss
-    clip        longest gradient
-    every       steps between looks at the held-out trajectories
-    patience    looks without a better one after which either of the two ends
-    """
-
-    steps: int = 2500
-    piece: int = 60
-    batch: int = 32
-    long_steps: int = 1000
-    truncate: int = 60
-    rate: float = 1e-3
-    decay: float = 1e-4
-    clip: float = 1.0
-    every: int = 100
-    patience: int = 20
-
-
-DEFAULT = Schedule()
-
-
-class Found(NamedTuple):
-    """What became of a training: the network holds the best weights.
-
-    steps    of Adam that were taken
-    mse      on the held-out trajectories, mean squared error per number of a state
-    """
-
-    steps: int
-    mse: float
-
-
-def train(
-    network: Any, model: StateSpace, training: Trajectories, held_out: Trajectories,
-    schedule: Schedule = DEFAULT, seed: int = 0, progress: Progress = _silent,
-) -> Found:  # fmt: skip
-    """Fit a gain network to trajectories; it ends with its best weights on those held out.
-
-    A filter starts at a draw around the true state of as much variance as the model's start has.
-
-    Raises ValueError for trajectories that are too short, or where nothing finite was found.
-    """
-    return _Training(network, model, training, held_out, schedule, seed, progress).run()
-
-
-class _Training:
-    """One training under way."""
-
-    def __init__(
-        self, network: Any, model: StateSpace, training: Trajectories, held_out: Trajectories,
-        schedule: Schedule, seed: int, progress: Progress,
-    ) -> None:  # fmt: skip
-        if training.states.shape[1] <= schedule.piece:
-            raise ValueError(
-                f"trajectories of {training.states.shape[1]} steps are too short for pieces of "
-                f"{schedule.piece} with the state before them"
-            )
-        self.unrolled, self.network, self.model = Unrolled(network, model), network, model
-        self.data, self.held_out, self.schedule = training, held_out, schedule
-        self.rng, self.progress = np.random.default_rng(seed), progress
-        self.spread = np.sqrt(model.initial_covariance.diagonal())
-        self.best, self.kept = math.inf, copy.deepcopy(network.state_dict())
-        self.taken = 0
-
-    def run(self) -> Found:
-        s = self.schedule
-        self._look()
-        self._phase(s.steps, s.rate, self._pieces())
-        self._phase(s.long_steps, 0.5 * s.rate, self._trajectories())
-        self.network.load_state_dict(self.kept)
-        if not self.best < math.inf:
-            raise ValueError("no weights were found with which all held-out trajectories are kept")
-        return Found(self.taken, self.best)
-
-    def _phase(self, steps: int, rate: float, passes: Iterator[float]) -> None:
-        """Take so many steps, or fewer where they lead nowhere, from the best weights so far."""
-        s = self.schedule
-        self.network.load_state_dict(self.kept)
-        adam = torch.optim.Adam(self.network.parameters(), lr=rate, weight_decay=s.decay)
-        looks = 0
-        for step in range(steps):
-            for group in adam.param_groups:
-                group["lr"] = rate * 0.1 ** (step / steps)
-            adam.zero_grad(set_to_none=True)
-            error = next(passes)
-            if math.isfinite(error):
-                adam.step()
-                self.taken += 1
-            if (step + 1) % s.every == 0 or step + 1 == steps:
-                looks = 0 if self._look() else looks + 1
-                self.progress(
-                    self.taken, s.steps + s.long_steps,
-                    f"held out {_decibel(self.best):.2f} dB, fitted {_decibel(error):.2f} dB",
-                )  # fmt: skip
-                if looks >= s.patience:
-                    return
-
-    def _pieces(self) -> Iterator[float]:
-        """Errors of passes over short pieces, whose gradients are then there.
-
-        Filters that are lost before the end of a piece teach nothing: then pieces are shorter for
-        a while.
-        """
-        s, (states, observations, intervals) = self.schedule, self.data
-        count, length, m = states.shape
-        piece = s.piece
-        while True:
-            which = self.rng.integers(0, count, s.batch)
-            first = self.rng.integers(0, length - s.piece, s.batch)
-            rows = which[:, None]
-            steps = first[:, None] + 1 + np.arange(piece)
-            starts = states[which, first] + self.spread * self.rng.standard_normal((s.batch, m))
-            track = self.unrolled.start(starts)
-            error, _ = self._pass(
-                track, observations[rows, steps], intervals[rows, steps], states[rows, steps]
-            )
-            piece = min(piece + 1, s.piece) if math.isfinite(error) else max(piece // 2, 1)
-            yield error
-
-    def _trajectories(self) -> Iterator[float]:
-        """The same over trajectories from their start, one stretch after the other."""
-        s, (states, observations, intervals) = self.schedule, self.data
-        count, length, m = states.shape
-        stretch = s.truncate or length
-        while True:
-            which = self.rng.permutation(count)[: s.batch]
-            starts = self.model.initial + np.zeros((len(which), m))
-            track = self.unrolled.start(starts)
-            for at in range(0, length, stretch):
-                part = slice(at, at + stretch)
-                error, track = self._pass(
-                    track, observations[which, part], intervals[which, part], states[which, part]
-                )
-                yield error
-                if not math.isfinite(error):
-                    break  # tracks that are lost teach nothing
-
-    def _pass(
-        self, track: tuple[Array, ...], observations: Array, intervals: Array, states: Array
-    ) -> tuple[float, tuple[Array, ...]]:
-        """Error and end of filters; not finite where gradients are not, which are clipped else."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            means, end = self.unrolled.forward(track, observations, intervals)
-            off = means - states
-            error = float(np.square(off).mean())
-            if math.isfinite(error):
-                self.unrolled.backward((2.0 / off.size * off).astype(means.dtype))
-                longest = self.schedule.clip
-                length = nn.utils.clip_grad_norm_(self.network.parameters(), longest)
-                error = error if bool(length.isfinite()) else math.nan
-        return error, end
-
-    def _look(self) -> bool:
-        """Whether the weights are the best so far on the held-out trajectories; then keep them."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            starts = np.tile(self.model.initial, (len(self.held_out.states), 1))
-            error = mse(self.unrolled, self.held_out, starts)
-        if not error < self.best:
-            return False
-        self.best, self.kept = error, copy.deepcopy(self.network.state_dict())
-        return True
-
-
-def mse(unrolled: Unrolled, trajectories: Trajectories, starts: Array) -> float:
-    """Mean squared error per number of a state, of filters that believe they start there."""
-    states, observations, intervals = trajectories
-    track, total = unrolled.start(starts), 0.0
-    for at in range(0, states.shape[1], LOOK):
-        part = slice(at, at + LOOK)
-        means, track = unrolled.forward(track, observations[:, part], intervals[:, part])
-        total += float(np.square(means - states[:, part], dtype=np.float64).sum())
-    return total / states.size
-
-
-def _decibel(value: float) -> float:
-    return 10.0 * math.log10(value) if 0.0 < value < math.inf else math.nan
 
 
 @njit(cache=True, nogil=True)
@@ -350,8 +139,10 @@ class Recursion:
         return torch.where(self._angles, difference - math.tau * turns, difference)
 
 
-class Unrolled:
+class Unrolled(Learner):
     """`Recursion.run` with its gradients, on numpy arrays: some 20 times as fast as autograd.
+
+    The loss is the mean squared error per number of a state.
 
     network   a GainNetwork, whose parameters get the gradients
     """
@@ -368,6 +159,18 @@ class Unrolled:
             torch.from_numpy(np.array(states, self._dtype, order="C"))
         )
         return (*(t.numpy() for t in track[:4]), *(h.detach().numpy() for h in track.hidden))
+
+    def teach(self, track: Any, part: Trajectories) -> tuple[float, Any]:
+        means, end = self.forward(track, part.observations, part.intervals)
+        off = means - part.states
+        error = float(np.square(off).mean())
+        if math.isfinite(error):
+            self.backward((2.0 / off.size * off).astype(means.dtype))
+        return error, end
+
+    def judge(self, track: Any, part: Trajectories) -> tuple[float, Any]:
+        means, end = self.forward(track, part.observations, part.intervals)
+        return float(np.square(means - part.states, dtype=np.float64).mean()), end
 
     def forward(
         self, track: tuple[Array, ...], observations: Array, intervals: Array

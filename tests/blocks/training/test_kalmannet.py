@@ -9,8 +9,8 @@ torch = package("torch", "train")
 from blocks.kernels import kalman, state_space  # noqa: E402
 from blocks.kernels.kalman import Track  # noqa: E402
 from blocks.models.kalmannet import network_of  # noqa: E402
-from blocks.training import kalmannet  # noqa: E402
-from blocks.training.kalmannet import Recursion, Schedule, Trajectories, Unrolled  # noqa: E402
+from blocks.training.kalmannet import Recursion, Unrolled  # noqa: E402
+from blocks.training.trajectories import Schedule, Trajectories, judged, train  # noqa: E402
 
 LORENZ = {
     "motion": "lorenz_taylor", "observation": "identity", "step_s": 0.02, "process_noise": 0.01,
@@ -95,9 +95,9 @@ def test_on_a_linear_system_it_comes_near_the_kalman_filter_far_beyond_what_it_w
     torch.manual_seed(0)
     network = network_of(2, m=2, n=2)
     schedule = Schedule(steps=60, piece=20, batch=32, long_steps=5, truncate=0, rate=3e-3, every=30)
-    found = kalmannet.train(network, model, training, held_out, schedule, seed=0)
+    found = train(Unrolled(network, model), model, training, held_out, schedule, seed=0)
     assert found.steps == 65
-    error = kalmannet.mse(Unrolled(network, model), test, np.zeros((100, 2)))
+    error = judged(Unrolled(network, model), test, np.zeros((100, 2)))
     best = 0.0
     F, Q, H = model.matrices(np.ones(1))
     for states, seen in zip(test.states, test.observations, strict=True):
@@ -113,9 +113,9 @@ def test_what_is_kept_is_best_on_trajectories_that_were_held_out():
     training, held_out = simulated(model, 20, 21, 1), simulated(model, 10, 30, 2)
     network = network_of(2, m=2, n=2)
     schedule = Schedule(steps=20, piece=10, long_steps=0, rate=0.3, every=1, patience=5)
-    found = kalmannet.train(network, model, training, held_out, schedule)
-    again = kalmannet.mse(Unrolled(network, model), held_out, np.zeros((10, 2)))
-    assert again == found.mse
+    found = train(Unrolled(network, model), model, training, held_out, schedule)
+    again = judged(Unrolled(network, model), held_out, np.zeros((10, 2)))
+    assert again == found.loss
     assert found.steps < 20  # a rate that is far too high leads nowhere, and it ends early
 
 
@@ -123,4 +123,4 @@ def test_trajectories_that_are_too_short_are_refused():
     model = state_space.build(**LINEAR)
     data = simulated(model, 2, 20, 1)
     with pytest.raises(ValueError, match="20 steps are too short for pieces of 60"):
-        kalmannet.train(network_of(2, m=2, n=2), model, data, data)
+        train(Unrolled(network_of(2, m=2, n=2), model), model, data, data)
