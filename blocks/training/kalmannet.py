@@ -145,11 +145,12 @@ class Unrolled(Learner):
     The loss is the mean squared error per number of a state.
 
     network   a GainNetwork, whose parameters get the gradients
+    dense     what its dense layers are made of
     """
 
-    def __init__(self, network: Any, model: StateSpace) -> None:
+    def __init__(self, network: Any, model: StateSpace, dense: type[Dense] = Dense) -> None:
         self.network, self.model = network, model
-        self.layers = (_Layers2 if hasattr(network, "GRU_Q") else _Layers1)(network)
+        self.layers = (_Layers2 if hasattr(network, "GRU_Q") else _Layers1)(network, dense)
         self._used = network.used.numpy()
         self._dtype = next(network.parameters()).detach().numpy().dtype
 
@@ -253,24 +254,24 @@ class _Layers:
     """The layers of a gain network, that go through steps together."""
 
     def __init__(self, layers: list[Dense | Gru], sizes: tuple[int, ...]) -> None:
-        self.sizes, self._all = sizes, layers
+        self.sizes, self.all = sizes, layers
 
     def begin(self, steps: int, rows: int) -> None:
-        for layer in self._all:
+        for layer in self.all:
             layer.begin(steps, rows)
 
     def finish(self) -> None:
-        for layer in self._all:
+        for layer in self.all:
             layer.finish()
 
 
 class _Layers2(_Layers):
     """Those of architecture #2."""
 
-    def __init__(self, net: Any) -> None:
+    def __init__(self, net: Any, dense: type[Dense]) -> None:
         self.m, self.n = net.m, net.n
-        self.fc = {k: Dense(getattr(net, f"FC{k}")) for k in (1, 3, 4, 5, 6, 7)}
-        self.inner, self.outer = Dense(net.FC2[0]), Dense(net.FC2[2], relu=False)
+        self.fc = {k: dense(getattr(net, f"FC{k}")) for k in (1, 3, 4, 5, 6, 7)}
+        self.inner, self.outer = dense(net.FC2[0]), dense(net.FC2[2], relu=False)
         self.q, self.sigma, self.s = Gru(net.GRU_Q), Gru(net.GRU_Sigma), Gru(net.GRU_S)
         grus = self.q, self.sigma, self.s
         super().__init__(
@@ -311,9 +312,9 @@ class _Layers2(_Layers):
 class _Layers1(_Layers):
     """Those of architecture #1."""
 
-    def __init__(self, net: Any) -> None:
-        self.first, self.gru = Dense(net.L1), Gru(net.GRU)
-        self.second, self.third = Dense(net.L2), Dense(net.L3, relu=False)
+    def __init__(self, net: Any, dense: type[Dense]) -> None:
+        self.first, self.gru = dense(net.L1), Gru(net.GRU)
+        self.second, self.third = dense(net.L2), dense(net.L3, relu=False)
         super().__init__([self.first, self.gru, self.second, self.third], (self.gru.size,))
 
     def forward(self, t: int, features: Array, hidden: Any) -> tuple[Array, list[Array]]:
