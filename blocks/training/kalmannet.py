@@ -217,8 +217,11 @@ class Unrolled(Learner):
             means[:, t] = mean
         return means, (mean, evolution, update, seen, *hidden)
 
-    def backward(self, gradients: Array) -> None:
-        """Add to the gradients of the parameters, given those by the updated states."""
+    def backward(self, gradients: Array, by_foretold: Array | None = None) -> None:
+        """Add to the gradients of the parameters, given those by the updated states.
+
+        by_foretold  (rows, time, n)  those by the predicted observations; None: 0
+        """
         rows, steps, m = gradients.shape
         n = self.model.rows
         by_mean, by_evolution, by_update = np.zeros((3, rows, m), self._dtype)
@@ -239,8 +242,10 @@ class Unrolled(Learner):
                 own = by_features[:, ends[k] : ends[k + 1]]
                 along = np.einsum("ij,ij->i", unit, own)[:, None] * unit
                 by_part.append((own - along) / self._lengths[t, :, k, None])
-            by_innovation = np.where(self._came[:, t], by_innovation + by_part[0], 0.0)
-            by_predicted = after - np.einsum("ij,ijk->ik", by_innovation, self._seeing[t])
+            by_seen = np.where(self._came[:, t], -by_innovation - by_part[0], 0.0)
+            if by_foretold is not None:
+                by_seen += by_foretold[:, t]
+            by_predicted = after + np.einsum("ij,ijk->ik", by_seen, self._seeing[t])
             by_mean = np.einsum("ij,ijk->ik", by_predicted, self._moving[t]) - by_evolution
             by_evolution, by_update = by_part[1], by_part[2]
         self.layers.finish()
@@ -248,6 +253,34 @@ class Unrolled(Learner):
     def _wrapped(self, difference: Array) -> Array:
         turns = np.round(difference / math.tau)
         return np.where(self.model.angles, difference - math.tau * turns, difference)
+
+
+class Predicting(Unrolled):
+    """The same, with a loss that needs no states: the mean squared innovation per row that came.
+
+    Revach et al., "Unsupervised Learned Kalman Filtering", EUSIPCO 2022, (10): what is predicted
+    of the next observation, in units of its variance, is as near to it as can be.
+
+    variances  (n,)  of the innovations
+    """
+
+    def __init__(self, network: Any, model: StateSpace, variances: Array) -> None:
+        super().__init__(network, model)
+        self._over = (1.0 / variances).astype(self._dtype)
+
+    def teach(self, track: Any, part: Trajectories) -> tuple[float, Any]:
+        error, end = self.judge(track, part)
+        if math.isfinite(error):
+            gradients = -2.0 / max(self._came.sum(), 1) * self._over * self._innovations
+            rows, steps, _ = part.observations.shape
+            by_means = np.zeros((rows, steps, self.model.size), self._dtype)
+            self.backward(by_means, gradients.swapaxes(0, 1).astype(self._dtype))
+        return error, end
+
+    def judge(self, track: Any, part: Trajectories) -> tuple[float, Any]:
+        _, end = self.forward(track, part.observations, part.intervals)
+        squares = self._over * np.square(self._innovations, dtype=np.float64)
+        return float(squares.sum() / max(self._came.sum(), 1)), end
 
 
 class _Layers:
