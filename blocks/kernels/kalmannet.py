@@ -163,10 +163,16 @@ def _put_gains(y: Array, at: int, m: int, n: int, gains: Array) -> None:
                 place += 1
 
 
+NO_SCALES: Array = np.empty(0)
+
+
 class Gain(NamedTuple):
     """Weights and sizes of a gain network: what `gain` takes first.
 
     A changed network is a new one, made beside it; hidden states and scratch fit it too.
+
+    scales  (m + n,)  usual sizes of states and observations, for kernels/kalmannet_filter.py; or
+            none
     """
 
     weights: Array
@@ -175,6 +181,7 @@ class Gain(NamedTuple):
     n: int
     in_mult: int
     out_mult: int
+    scales: Array = NO_SCALES
 
     @classmethod
     def of(
@@ -216,6 +223,7 @@ class SingleGain(NamedTuple):
     in_mult: int
     out_mult: int
     units: int
+    scales: Array = NO_SCALES
 
     @classmethod
     def of(
@@ -265,7 +273,7 @@ def _packed(
 def network_of(hyper: Mapping[str, Any], arrays: Mapping[str, Array]) -> Gain | SingleGain:
     """The network of weights as torch names them, "FC5.weight" and so on.
 
-    hyper   architecture, m, n and the sizes that differ from their defaults
+    hyper   architecture, m, n and the sizes that differ from their defaults, and scales
     arrays  float32
 
     Raises ValueError where they do not fit together.
@@ -284,8 +292,15 @@ def network_of(hyper: Mapping[str, Any], arrays: Mapping[str, Array]) -> Gain | 
             raise ValueError(f"{where} has {len(found)} arrays; expected {wanted}")
     keys = [key for key in ("m", "n", "in_mult", "out_mult", "units") if key in hyper]
     sizes = {key: int(hyper[key]) for key in keys}
+    scales = np.array(hyper.get("scales", ()), np.float64)
+    if scales.size and (
+        scales.shape != (sizes["m"] + sizes["n"],) or not (np.isfinite(scales) & (scales > 0)).all()
+    ):
+        raise ValueError(
+            f"scales = {scales.tolist()}, but there must be {sizes['m']} + {sizes['n']} above 0"
+        )
     if hyper["architecture"] == 1:
-        return SingleGain.of(ordered, **sizes)
+        return SingleGain.of(ordered, **sizes)._replace(scales=scales)
     if hyper["architecture"] == 2:
-        return Gain.of(ordered, **sizes)
+        return Gain.of(ordered, **sizes)._replace(scales=scales)
     raise ValueError(f"architecture = {hyper['architecture']!r}, but there are 1 and 2")

@@ -11,6 +11,11 @@ corrects. Every feature is divided by its length:
 
 Before the first step F3 and F4 are 0, and F1 is taken from what the start foretells.
 
+So a network does not see how long they are, and its gain is in the units of the model. One that has
+`scales`, usual sizes of every number of states and observations, gets features in these units whose
+length is log(1 + length) in place of 1, and its gain is in them: then it can tell an observation
+that is far off from a usual one, whatever the units of the model.
+
 An observation that is NaN is missing: its row counts as seen where it was predicted, for F1 of this
 step and of the next, too. Its innovation is 0, so a step without any observation predicts only,
 while the network goes on. (Where it waits for the next one, and F3 and F4 with it, the Lorenz
@@ -143,10 +148,10 @@ class Filters:
         expect(np.float32, hidden=(tracks.hidden, (rows, self._first(1).shape[1])))
         done = np.full(count, time, np.int64)
         _run(
-            network.weights, network.places, m, n, self._sizes, model.advance, model.parameters,
-            model.observe, model.observe_linearised, model.observe_parameters, model.angles,
-            model.R, self._H, model.linear_seen, TILE if together else 1, spread, observations,
-            intervals, *tracks, *self._scratch, *out, done,
+            network.weights, network.places, m, n, self._sizes, network.scales, model.advance,
+            model.parameters, model.observe, model.observe_linearised, model.observe_parameters,
+            model.angles, model.R, self._H, model.linear_seen, TILE if together else 1, spread,
+            observations, intervals, *tracks, *self._scratch, *out, done,
         )  # fmt: skip
         return done
 
@@ -157,14 +162,24 @@ def _observe(observe: Any, parameters: Array, state: Array, seen: Array) -> None
 
 
 @njit(cache=True, nogil=True)
-def _put(values: Array, row: int, count: int, features: Array, to: int, at: int) -> None:
-    """Put a row, divided by its length, among the features."""
+def _put(
+    values: Array, row: int, count: int, scales: Array, first: int, features: Array, to: int,
+    at: int,
+) -> None:  # fmt: skip
+    """Put a row among the features: divided by its length, or in scales from `first` on."""
     squared = 0.0
     for j in range(count):
-        squared += values[row, j] * values[row, j]
-    over = 1.0 / max(np.sqrt(squared), LEAST)
+        value = values[row, j]
+        if scales.size:
+            value /= scales[first + j]
+        squared += value * value
+    length = max(np.sqrt(squared), LEAST)
+    over = (np.log1p(length) if scales.size else 1.0) / length
     for j in range(count):
-        features[to, at + j] = over * values[row, j]
+        value = values[row, j]
+        if scales.size:
+            value /= scales[first + j]
+        features[to, at + j] = over * value
 
 
 @njit(cache=True, nogil=True)
@@ -185,12 +200,12 @@ def _compare(
 
 @njit(cache=True, nogil=True)
 def _run(
-    weights: Array, places: Array, m: int, n: int, sizes: tuple[int, int, int], advance: Any,
-    parameters: Array, observe: Any, observe_linearised: Any, observe_parameters: Array,
-    angles: Array, R: Array, H: Array, linear_seen: bool, tile: int, spread: bool,
-    observations: Array, intervals: Array, mean: Array, evolution: Array, update: Array,
-    seen: Array, hidden: Array, all_features: Array, scratch: Array, all_gains: Array,
-    predicted: Array, off: Array, change: Array, before: Array, after: Array, foretold: Array,
+    weights: Array, places: Array, m: int, n: int, sizes: tuple[int, int, int], scales: Array,
+    advance: Any, parameters: Array, observe: Any, observe_linearised: Any,
+    observe_parameters: Array, angles: Array, R: Array, H: Array, linear_seen: bool, tile: int,
+    spread: bool, observations: Array, intervals: Array, mean: Array, evolution: Array,
+    update: Array, seen: Array, hidden: Array, all_features: Array, scratch: Array,
+    all_gains: Array, predicted: Array, off: Array, change: Array, before: Array, after: Array, foretold: Array,
     work: tuple[Array, ...], estimates: Array, covariances: Array, innovations: Array, nis: Array,
     det: Array, done: Array,
 ) -> None:  # fmt: skip
@@ -211,10 +226,10 @@ def _run(
                 for i in range(m):
                     predicted[row, i] = after[i]
                 _compare(observations, track, t, foretold, seen, angles, change, off, row)
-                _put(change, 0, n, features, row, 0)
-                _put(off, row, n, features, row, n)
-                _put(evolution, track, m, features, row, 2 * n)
-                _put(update, track, m, features, row, 2 * n + m)
+                _put(change, 0, n, scales, m, features, row, 0)
+                _put(off, row, n, scales, m, features, row, n)
+                _put(evolution, track, m, scales, 0, features, row, 2 * n)
+                _put(update, track, m, scales, 0, features, row, 2 * n + m)
             if sizes[2]:
                 single_gain(
                     weights, places, m, n, sizes[0], sizes[1], sizes[2], features, states, scratch,
@@ -224,6 +239,11 @@ def _run(
                 gain(
                     weights, places, m, n, sizes[0], sizes[1], features, states, scratch, gains
                 )  # fmt: skip
+            if scales.size:
+                for row in range(alive):
+                    for i in range(m):
+                        for j in range(n):
+                            gains[row, i, j] *= scales[i] / scales[m + j]
             for row in range(alive):
                 track = begin + row
                 total = 0.0

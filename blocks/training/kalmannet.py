@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from blocks.kernels.caching import njit
 from blocks.kernels.indirect import call_linearise, call_observe_linearised
+from blocks.kernels.kalmannet_filter import LEAST
 from blocks.kernels.state_space import StateSpace
 from blocks.training.backward import Dense, Gru
 from blocks.training.trajectories import Learner, Trajectories
@@ -94,6 +95,8 @@ class Recursion:
     def __init__(self, network: Any, model: StateSpace) -> None:
         self.network, self.model = network, model
         self._angles = torch.from_numpy(model.angles) if model.angles.any() else None
+        scales = torch.tensor(network.scales, dtype=torch.float64)
+        self._scales = (scales[: model.size], scales[model.size :]) if network.scales else ()
 
     def start(self, states: Tensor) -> Track:
         """Filters that believe in these states (rows, m), one interval before they observe."""
@@ -118,11 +121,21 @@ class Recursion:
         innovation = torch.where(came, self._wrapped(observations - foretold), 0.0)
         change = self._wrapped(observations - track.seen)
         parts = (change, innovation, track.evolution, track.update)
-        features = torch.cat([nn.functional.normalize(part) for part in parts], 1)
+        features = torch.cat([self._feature(part, k) for k, part in enumerate(parts)], 1)
         gains, hidden = self.network(features, track.hidden)
+        if self._scales:
+            gains = gains * (self._scales[0][:, None] / self._scales[1]).to(gains)
         update = (gains @ innovation[:, :, None])[:, :, 0]
         mean = predicted + update
         return Track(mean, mean - track.mean, update, observations, hidden)
+
+    def _feature(self, part: Tensor, k: int) -> Tensor:
+        """F1 ... F4 as the network sees it, k = 0 ... 3."""
+        if not self._scales:
+            return nn.functional.normalize(part)
+        part = part / self._scales[k < 2].to(part)
+        length = (part * part).sum(1, keepdim=True).clamp_min(LEAST * LEAST).sqrt()
+        return part * (length.log1p() / length)
 
     def run(self, track: Track, observations: Tensor, intervals: Array) -> tuple[Tensor, Track]:
         """Updated states (rows, time, m) of observations (rows, time, n), and the end."""
@@ -153,6 +166,10 @@ class Unrolled(Learner):
         self.layers = (_Layers2 if hasattr(network, "GRU_Q") else _Layers1)(network, dense)
         self._used = network.used.numpy()
         self._dtype = next(network.parameters()).detach().numpy().dtype
+        m, n = model.size, model.rows
+        scales = np.array(network.scales or np.ones(m + n), self._dtype)
+        self._units = (scales[m:], scales[m:], scales[:m], scales[:m])  # of each feature
+        self._unit_gain = scales[:m, None] / scales[m:]
 
     def start(self, states: Array) -> tuple[Array, ...]:
         """As that of Recursion; the parts of a Track, those of `hidden` at its end."""
@@ -203,12 +220,14 @@ class Unrolled(Learner):
             innovation = np.where(came, self._wrapped(y - foretold), 0.0).astype(kind)
             parts = (self._wrapped(y - seen), innovation, evolution, update)
             for k, part in enumerate(parts):
-                length = np.maximum(np.sqrt(np.einsum("ij,ij->i", part, part)), 1e-12)
+                scaled = part / self._units[k]
+                length = np.maximum(np.sqrt(np.einsum("ij,ij->i", scaled, scaled)), LEAST)
                 self._lengths[t, :, k] = length
-                self._features[t, :, ends[k] : ends[k + 1]] = part / length[:, None]
+                told = self._told(length)[:, None]
+                self._features[t, :, ends[k] : ends[k + 1]] = scaled * (told / length[:, None])
             features = self._features[t] * self._used
             gains, new = self.layers.forward(t, features, hidden)
-            gains = gains.reshape(rows, m, n)
+            gains = gains.reshape(rows, m, n) * self._unit_gain
             self._gains[t], self._innovations[t] = gains, innovation
             update = np.einsum("ijk,ik->ij", gains, innovation)
             mean, before, hidden = predicted + update, mean, new
@@ -230,7 +249,7 @@ class Unrolled(Learner):
         for t in reversed(range(steps)):
             after = by_mean + gradients[:, t] + by_evolution
             by_correction = after + by_update
-            by_gain = by_correction[:, :, None] * self._innovations[t][:, None]
+            by_gain = by_correction[:, :, None] * self._innovations[t][:, None] * self._unit_gain
             by_innovation = np.einsum("ijk,ij->ik", self._gains[t], by_correction)
             by_features, by_hidden = self.layers.backward(
                 t, by_gain.reshape(rows, m * n), by_hidden
@@ -238,10 +257,15 @@ class Unrolled(Learner):
             by_features = by_features * self._used
             by_part = []
             for k in (1, 2, 3):  # F1 is made of observations alone
-                unit = self._features[t, :, ends[k] : ends[k + 1]]
+                length = self._lengths[t, :, k, None]
+                told = self._told(length)
+                unit = self._features[t, :, ends[k] : ends[k + 1]] / told
                 own = by_features[:, ends[k] : ends[k + 1]]
                 along = np.einsum("ij,ij->i", unit, own)[:, None] * unit
-                by_part.append((own - along) / self._lengths[t, :, k, None])
+                by_one = (own - along) * (told / length)
+                if self.network.scales:
+                    by_one += along / (1.0 + length)
+                by_part.append(by_one / self._units[k])
             by_seen = np.where(self._came[:, t], -by_innovation - by_part[0], 0.0)
             if by_foretold is not None:
                 by_seen += by_foretold[:, t]
@@ -249,6 +273,10 @@ class Unrolled(Learner):
             by_mean = np.einsum("ij,ijk->ik", by_predicted, self._moving[t]) - by_evolution
             by_evolution, by_update = by_part[1], by_part[2]
         self.layers.finish()
+
+    def _told(self, lengths: Array) -> Array:
+        """How long features are, given how long they would be."""
+        return np.log1p(lengths) if self.network.scales else np.ones_like(lengths)
 
     def _wrapped(self, difference: Array) -> Array:
         turns = np.round(difference / math.tau)
