@@ -46,6 +46,8 @@ CATALOGUE: dict[str, str] = {
     "tracker.extended_kalman": "blocks.tracker.extended_kalman:ExtendedKalman",
     "tracker.unscented_kalman": "blocks.tracker.unscented_kalman:UnscentedKalman",
     "tracker.kalmannet": "blocks.tracker.kalmannet:KalmanNet",
+    "tracker.split_kalmannet": "blocks.tracker.split_kalmannet:SplitKalmanNet",
+    "tracker.recursive_kalmannet": "blocks.tracker.recursive_kalmannet:RecursiveKalmanNet",
     "tracker.moving_horizon": "blocks.tracker.moving_horizon:MovingHorizon",
     "tracker.aircraft": "blocks.tracker.aircraft:Aircraft",
     "tracker.particle": "blocks.tracker.particle:Particle",
