@@ -205,9 +205,9 @@ def _run(
     observe_parameters: Array, angles: Array, R: Array, H: Array, linear_seen: bool, tile: int,
     spread: bool, observations: Array, intervals: Array, mean: Array, evolution: Array,
     update: Array, seen: Array, hidden: Array, all_features: Array, scratch: Array,
-    all_gains: Array, predicted: Array, off: Array, change: Array, before: Array, after: Array, foretold: Array,
-    work: tuple[Array, ...], estimates: Array, covariances: Array, innovations: Array, nis: Array,
-    det: Array, done: Array,
+    all_gains: Array, predicted: Array, off: Array, change: Array, before: Array, after: Array,
+    foretold: Array, work: tuple[Array, ...], estimates: Array, covariances: Array,
+    innovations: Array, nis: Array, det: Array, done: Array,
 ) -> None:  # fmt: skip
     count, steps = intervals.shape
     for begin in range(0, count, tile):
