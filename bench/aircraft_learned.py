@@ -2,6 +2,7 @@
 
     python -m bench.aircraft_learned                       # the table
     python -m bench.aircraft_learned train --seed 0        # the network of the flow, some minutes
+    python -m bench.aircraft_learned keep aircraft_kalmannet_0.npz      # as the flow's model
     python -m bench.aircraft_learned export tracks.npz     # the tracks, for where the file is not
 
 The tracks are those of switzerland.json.gz of the `traffic` collection, under shared/data beside
@@ -26,15 +27,25 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from blocks.formats import tracks
+from blocks.formats.tracks import Reports
 from blocks.kernels import imm, kalman, kalmannet, kalmannet_filter, state_space
 from blocks.kernels.caching import njit
 from blocks.kernels.kalman import Track
 from blocks.kernels.kalmannet_filter import Filters
 from blocks.kernels.state_space import StateSpace
+from blocks.source.tracks import chosen, seen
+from pipeline.models import Models
+from pipeline.weights import Weights
 
 Array = np.ndarray[Any, Any]
 
 FILE = Path(__file__).parents[2] / "shared" / "data" / "tracks" / "switzerland.json.gz"
+NAME = "aircraft_kalmannet"  # of the network that is shipped
+OTHERS = (
+    "noisy_landing.json.gz", "noisy_spoofing.json.gz", "zero_gravity.json.gz", "luberon.json.gz",
+    "toulouse.json.gz", "trace_full_ac671b.json",
+)  # fmt: skip
 PARTS = ("training", "validation", "test")
 STEP_S = 10.0
 LENGTH, LEAST, GAP_S = 200, 20, 60.0  # of tracks, as source.tracks has them
@@ -74,9 +85,6 @@ def load(part: str, file: Path = FILE) -> Words:
     if folder is not None:
         with np.load(Path(folder) / "tracks.npz") as found:
             return Words(*(found[f"{part}_{name}"].astype(float) for name in Words._fields))
-    from blocks.formats import tracks
-    from blocks.source.tracks import chosen, seen
-
     found = chosen(tracks.read(file), part, GAP_S, LEAST, LENGTH)
     velocities = np.full((len(found), LENGTH, 2), np.nan)
     for row, one in enumerate(found):
@@ -115,9 +123,9 @@ def by_network(words: Words, network: Any, model: StateSpace) -> Array:
     """A KalmanNet."""
     filters = Filters(network, model)
     together = kalmannet_filter.TOGETHER
-    tracks = filters.start(-(-len(words.seen) // together) * together)
+    begin = filters.start(-(-len(words.seen) // together) * together)
     out = Track.empty(words.seen.shape[:2], model.size, model.rows)
-    filters.run(words.seen, words.intervals, tracks, out, together=True, spread=False)
+    filters.run(words.seen, words.intervals, begin, out, together=True, spread=False)
     return out.innovations
 
 
@@ -218,10 +226,10 @@ def windows(words: Words, length: int, stride: int, copies: int, seed: int) -> t
     Returns what is seen (pieces, length, 2) and intervals (pieces, length).
     """
     rng, pieces = np.random.default_rng(seed), []
-    for seen, intervals in zip(words.seen, words.intervals, strict=True):
-        count = int((~np.isnan(seen[:, 0])).sum())
+    for places, intervals in zip(words.seen, words.intervals, strict=True):
+        count = int((~np.isnan(places[:, 0])).sum())
         for first in range(0, max(count - length, 0) + 1, stride):
-            part, times = seen[first : first + length], intervals[first : first + length].copy()
+            part, times = places[first : first + length], intervals[first : first + length].copy()
             times[0] = 0.0
             pieces += [(part - part[0], times)] * copies
     found = np.stack([part for part, _ in pieces])
@@ -288,12 +296,146 @@ def train_network(options: argparse.Namespace) -> None:
     )  # fmt: skip
 
 
+# --- The table ------------------------------------------------------------------------------------
+
+
+class Errors(NamedTuple):
+    """Distances between told and foretold, a list for each aircraft."""
+
+    by_aircraft: list[Array]
+
+    @classmethod
+    def of(cls, words: Words, found: Array) -> Errors:
+        away = np.sqrt(np.square(found[:, SKIP:]).sum(-1))
+        return cls(
+            [
+                (own := away[words.aircraft == address])[~np.isnan(own)]
+                for address in np.unique(words.aircraft)
+            ]
+        )
+
+    def row(self, name: str, reference: Errors | None) -> str:
+        """What the table says of one tracker; the reference is what it is compared with."""
+        away = np.concatenate(self.by_aircraft)
+        squares, counts = self._sums()
+        roots = np.sqrt(squares / counts)
+        line = (
+            f"{name:44s} {np.sqrt(squares.sum() / counts.sum()):7.1f} {np.median(away):7.1f} "
+            f"{np.quantile(away, 0.95):7.1f} {np.median(roots):9.1f} {roots.max():7.1f}"
+        )
+        if reference is None or reference is self:
+            return line
+        before, of = reference._sums()
+        draws = np.random.default_rng(0).integers(0, len(counts), (BOOTSTRAPS, len(counts)))
+        mine, other = (
+            np.sqrt(a[draws].sum(1) / b[draws].sum(1)) for a, b in ((squares, counts), (before, of))
+        )
+        low, high = np.quantile(mine / other, (0.025, 0.975)) - 1.0
+        ratio = np.sqrt(squares.sum() / counts.sum() / (before.sum() / of.sum())) - 1.0
+        better = np.mean(roots < np.sqrt(before / of))
+        return f"{line}   {ratio:+7.1%} ({low:+.1%} ... {high:+.1%})   {better:4.0%}"
+
+    def _sums(self) -> tuple[Array, Array]:
+        squares = np.array([np.square(own).sum() for own in self.by_aircraft])
+        return squares, np.array([own.size for own in self.by_aircraft])
+
+
+HEAD = (
+    f"{'':44s}    RMSE  median    95 %   aircraft: median   worst   RMSE to the tuned constant "
+    "velocity   better on"
+)
+
+
+def others(file: Path) -> dict[str, Words]:
+    """Recordings of single aircraft beside that file, thinned to STEP_S."""
+    found = {}
+    for name in OTHERS:
+        path = file.with_name(name)
+        if not path.exists():
+            print(f"{path} is not here")
+            continue
+        told = []
+        for one in tracks.read(path):
+            due = np.floor((one.time - one.time[0]) / STEP_S)
+            kept = np.diff(due, prepend=-1.0) > 0.0
+            told.append(Reports(one.address, *(column[kept] for column in one[1:])))
+        pieces = chosen(told, "all", GAP_S, LEAST, LENGTH)
+        nothing = np.full((len(pieces), LENGTH, 2), np.nan)
+        found[name] = Words(np.arange(len(pieces)), *seen(pieces, LENGTH), nothing)
+    return found
+
+
+def table(options: argparse.Namespace) -> None:
+    """Print it."""
+    training, test = load("training", options.file), load("test", options.file)
+    print("tuned on the training aircraft")
+    filters: dict[str, Callable[[Words], Array]] = {}
+
+    def settle(name: str, run: Callable[..., Array], start: Mapping[str, float]) -> None:
+        best = tuned(run, training, start)
+        told = ", ".join(f"{key} {value:.3g}" for key, value in best.items())
+        print(f"  {name}: {told}", flush=True)
+        filters[name] = lambda words: run(words, **best)
+
+    settle("constant velocity", by_kalman, {"process_noise": 10.0, "observation_noise": 1e4})
+    settle(
+        "constant acceleration",
+        lambda words, **values: by_kalman(
+            words, motion="constant_acceleration",
+            initial_variance=(0.0, 0.0, SPEED_M_S**2, SPEED_M_S**2, 1.0, 1.0), **values,
+        ),
+        {"process_noise": 0.1, "observation_noise": 1e4},
+    )  # fmt: skip
+    settle("interacting multiple model", by_imm, IMM_START)
+    model = state_space.build(**MODEL)
+    for path in sorted(options.networks.glob("*.npz")) if options.networks else []:
+        card = json.loads(path.with_suffix(".json").read_text())
+        with np.load(path) as arrays:
+            gain = kalmannet.network_of(card["hyper"], dict(arrays))
+        if gain.m == model.size:
+            filters[f"KalmanNet {path.stem}"] = (
+                lambda words, gain=gain: by_network(words, gain, model)
+            )  # fmt: skip
+    weights = Models().load(NAME)
+    shipped = kalmannet.network_of(weights.hyper, weights.arrays)
+    filters["KalmanNet, shipped"] = lambda words: by_network(words, shipped, model)
+    sets = {"unseen aircraft over Switzerland": test, **others(options.file)}
+    for said, words in sets.items():
+        count = int((~np.isnan(words.seen[:, SKIP:, 0])).sum())
+        print(f"\n{said}: {len(np.unique(words.aircraft))} aircraft, {len(words.seen)} tracks, "
+              f"{count} positions\n{HEAD}")  # fmt: skip
+        found = {"dead reckoning from two reports": by_reckoning(words, False)}
+        if np.isfinite(words.velocities).any():
+            found["dead reckoning, velocity as told (reads more)"] = by_reckoning(words, True)
+        found |= {name: run(words) for name, run in filters.items()}
+        errors = {name: Errors.of(words, one) for name, one in found.items()}
+        for name, one in errors.items():
+            print(one.row(name, errors["constant velocity"]))
+
+
+def keep(path: Path) -> None:
+    """Make a trained network the next version of the model that the flow names."""
+    card = json.loads(path.with_suffix(".json").read_text())
+    with np.load(path) as found:
+        weights = Weights(NAME, 1, dict(found), card["hyper"], labels="observations")
+    seed = path.stem.rpartition("_")[2]
+    models = Models()
+    added = models.add(
+        weights, training=card["training"], scores=card["scores"],
+        command=f"python -m bench.aircraft_learned train --seed {seed}",
+    )  # fmt: skip
+    models.promote(f"{NAME}@{added.version}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--file", type=Path, default=FILE, help="the file of tracks")
+    parser.add_argument("--networks", type=Path, help="a folder of trained networks, compared too")
     commands = parser.add_subparsers(dest="command")
     exporting = commands.add_parser("export")
     exporting.add_argument("to", type=Path)
+    keeping = commands.add_parser("keep")
+    keeping.add_argument("network", type=Path)
     training = commands.add_parser("train")
     training.add_argument("--seed", type=int, default=0)
     training.add_argument("--steps", type=int, default=1200)
@@ -313,6 +455,10 @@ def main() -> None:
         export(options.to, options.file)
     elif options.command == "train":
         train_network(options)
+    elif options.command == "keep":
+        keep(options.network)
+    else:
+        table(options)
 
 
 if __name__ == "__main__":
