@@ -54,6 +54,7 @@ SPEED_M_S = 250.0  # standard deviation of a velocity that nothing is known of
 MODEL = {
     "motion": "constant_velocity", "observation": "position", "step_s": STEP_S,
     "initial_variance": (0.0, 0.0, SPEED_M_S**2, SPEED_M_S**2),
+    "observation_noise": 1e4,  # to which the gain knows process noise only in proportion
 }  # fmt: skip
 #: Usual sizes for the networks: 100 m, and as much within a step.
 SIZE_M = 100.0
@@ -107,7 +108,7 @@ def export(path: Path, file: Path) -> None:
 
 
 def by_kalman(words: Words, **values: Any) -> Array:
-    """A Kalman filter with this model; q and r are process_noise and observation_noise."""
+    """A Kalman filter with this model."""
     model = state_space.build(**{**MODEL, **values})
     out = Track.empty(words.seen.shape[:2], model.size, model.rows)
     for track in range(len(words.seen)):
@@ -144,8 +145,8 @@ def by_reckoning(words: Words, told: bool) -> Array:
 
 
 IMM_START = {
-    "straight_noise": 1.0, "turn_noise": 100.0, "turn_walk": 1e-6, "turn_rate": 0.01,
-    "straight_share": 0.8, "memory_s": 100.0, "observation_noise": 1e4,
+    "straight_noise": 1.0, "turn_noise": 30.0, "turn_walk": 1e-7, "turn_rate": 0.005,
+    "straight_share": 0.7, "memory_s": 100.0, "observation_noise": 1e4,
 }  # fmt: skip
 
 
@@ -377,14 +378,14 @@ def table(options: argparse.Namespace) -> None:
         print(f"  {name}: {told}", flush=True)
         filters[name] = lambda words: run(words, **best)
 
-    settle("constant velocity", by_kalman, {"process_noise": 10.0, "observation_noise": 1e4})
+    settle("constant velocity", by_kalman, {"process_noise": 3.0})
     settle(
         "constant acceleration",
         lambda words, **values: by_kalman(
             words, motion="constant_acceleration",
             initial_variance=(0.0, 0.0, SPEED_M_S**2, SPEED_M_S**2, 1.0, 1.0), **values,
         ),
-        {"process_noise": 0.1, "observation_noise": 1e4},
+        {"process_noise": 0.01},
     )  # fmt: skip
     settle("interacting multiple model", by_imm, IMM_START)
     model = state_space.build(**MODEL)
@@ -396,9 +397,10 @@ def table(options: argparse.Namespace) -> None:
             filters[f"KalmanNet {path.stem}"] = (
                 lambda words, gain=gain: by_network(words, gain, model)
             )  # fmt: skip
-    weights = Models().load(NAME)
-    shipped = kalmannet.network_of(weights.hyper, weights.arrays)
-    filters["KalmanNet, shipped"] = lambda words: by_network(words, shipped, model)
+    if NAME in Models().names():
+        weights = Models().load(NAME)
+        shipped = kalmannet.network_of(weights.hyper, weights.arrays)
+        filters["KalmanNet, shipped"] = lambda words: by_network(words, shipped, model)
     sets = {"unseen aircraft over Switzerland": test, **others(options.file)}
     for said, words in sets.items():
         count = int((~np.isnan(words.seen[:, SKIP:, 0])).sum())

@@ -127,12 +127,12 @@ class PredictionError(Sink, name="sink.prediction_error"):
 
     def _quantile(self, count: float) -> float:
         """The distance that so many do not exceed."""
-        below = 0
+        below, place = 0, 0
         for place in sorted(self._counts):
             below += self._counts[place]
             if below >= count:
                 break
-        return LEAST * 10.0 ** ((place + 0.5) / PER_DECADE)
+        return LEAST * math.pow(10.0, (place + 0.5) / PER_DECADE)
 
     def state(self) -> Mapping[str, Array | Scalar]:
         names = sorted(self._streams)
@@ -191,7 +191,8 @@ class PredictionError(Sink, name="sink.prediction_error"):
 def _place(squares: Array) -> Array:
     """Numbers of the steps, PER_DECADE to a decade, that these squared distances fall into."""
     distances = np.sqrt(np.maximum(squares, LEAST * LEAST))
-    return np.floor(PER_DECADE * np.log10(distances / LEAST)).astype(np.int64)
+    places: Array = np.floor(PER_DECADE * np.log10(distances / LEAST)).astype(np.int64)
+    return places
 
 
 __all__ = ["PredictionError"]
