@@ -751,6 +751,21 @@ CASES = [
         },
     ),
     Case(
+        "sink.prediction_error", "stream",
+        {"skip": 10},
+        {
+            "innovations": ("time observation", SEEN - MOVED),
+            "observations": ("time observation", SEEN),
+            "estimates": ("time estimate", MOVED),
+            "log_likelihood": ("time", np.nansum(-0.5 * (SEEN - MOVED) ** 2, axis=1)),
+        },
+    ),
+    Case(
+        "sink.prediction_error", "words",
+        {"skip": 3},
+        {"innovations": ("word time observation", words(SEEN - MOVED))},
+    ),
+    Case(
         "source.modes_messages", "csv",
         a_text("".join(f"{n / 20},{m.tobytes().hex()}\n" for n, m in enumerate(MODE_S))),
         cuts=[{"length": 1}, {"length": 7}, {"length": 1000}],
@@ -759,6 +774,17 @@ CASES = [
         "source.modes_traffic",
         values={"frames": 5, "length": 480, "aircraft": 30, "replies": 1000.0},
         cuts=[{"frames": 2400, "length": 1}, {"frames": 343, "length": 7}, {"length": 1000}],
+    ),
+    Case(
+        "source.tracks",
+        values=a_text(json.dumps([
+            {
+                "icao24": f"{40 + n % 60:06x}", "timestamp": 1e4 * (n // 60),
+                "latitude": 47.0 + 1e-4 * n, "longitude": 8.0 - 2e-4 * n,
+            }
+            for n in range(2400)
+        ])),
+        cuts=[{"words": 7}, {"words": 60}],
     ),
     Case("detector.g3ruh", values={"rate_hz": 28_800.0}, inputs={"samples": ("time", REAL)}),
     Case("detector.afsk", values={"rate_hz": 8000.0}, inputs={"samples": ("time", REAL)}),
