@@ -1,0 +1,260 @@
+"""Smoothers that learn beside tuned ones, on the same trajectories.
+
+    python -m bench.smoothers table FOLDER                        # all that is there
+    python -m bench.smoothers table FOLDER taylor                 # one case
+    python -m bench.smoothers train FOLDER taylor "RTSNet-2" 0    # with this seed, into FOLDER
+
+Cases:
+
+taylor    the decimated Lorenz attractor of KalmanNet, IV-D, and of RTSNet, T. VIII; trackers move
+          by the papers' model, A(x) = [[-10, 10, 0], [28 - z, -1, 0], [y, 0, -8/3]] held over 20 ms
+rk4       the same attractor; trackers take a Runge-Kutta step
+linear0, linear-20   the linear system of two states of RTSNet, T. I, process noise of 0 and -20 dB
+          to an observation noise of 0 dB, which trackers are told if they ask
+
+Trajectories that smoothers learn from, on which they are tuned or stopped, and on which they are
+tested are different ones, with starts of their own. Trackers know the start. Errors are mean
+squared errors per number of the state in dB: pooled over trajectories, of the median and of the
+worst one; "to RTS" is the mean difference, trajectory by trajectory, to the tuned extended RTS
+smoother with the same model, with its 95 % interval. bench/SMOOTHERS.md holds a run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bench.kalmannet import RUNGE_KUTTA, TAYLOR, decibel, simulated
+from blocks.kernels import smoother, state_space
+from blocks.kernels.state_space import StateSpace
+from pipeline.weights import Weights
+
+Array = np.ndarray[Any, Any]
+
+LINEAR = {"motion": "canonical", "observation": "identity", "observation_noise": 1.0}
+GRID = tuple(10.0 ** (k / 3.0) for k in range(-21, 3))
+
+
+class Data(NamedTuple):
+    """Trajectories: states and observations (count, time, n), starts (count, n)."""
+
+    states: Array
+    observations: Array
+    starts: Array
+
+
+class Case(NamedTuple):
+    """What is tracked.
+
+    values   of the model that trackers have; without process_noise where that is to be tuned
+    draw     (count, steps, seed) -> trajectories
+    sizes    trajectories and steps to learn from, to tune on, to test on
+    """
+
+    name: str
+    values: dict[str, Any]
+    draw: Callable[[int, int, int], Data]
+    sizes: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+
+    def model(self, **changes: Any) -> StateSpace:
+        return state_space.build(**{**self.values, **changes})
+
+    def training(self, seed: int) -> Data:
+        """Other trajectories for each seed."""
+        return self.draw(*self.sizes[0], 100 + seed)
+
+    def tuning(self) -> Data:
+        return self.draw(*self.sizes[1], 21)
+
+    def test(self) -> Data:
+        return self.draw(*self.sizes[2], 22)
+
+
+#: What a smoother makes of observations and starts: estimates (count, time, n).
+Smooth = Callable[[Array, Array], Array]
+
+
+class Method(NamedTuple):
+    """A smoother.
+
+    ready   case and weights -> the smoother, tuned, and what there is to say of it
+    learn   case and seed -> weights; None for what does not learn
+    cases   in which it takes part
+    """
+
+    name: str
+    ready: Callable[[Case, Weights | None], tuple[Smooth, str]]
+    learn: Callable[[Case, int], Weights] | None = None
+    cases: tuple[str, ...] = ("taylor", "rk4", "linear0", "linear-20")
+
+
+# --- What is tracked ------------------------------------------------------------------------------
+
+
+def attractor(count: int, steps: int, seed: int) -> Data:
+    return Data(*simulated(count, steps, seed))
+
+
+def linear(process_noise: float) -> Callable[[int, int, int], Data]:
+    """Trajectories of the linear system from its start, 0."""
+    model = state_space.build(**LINEAR, process_noise=process_noise)
+
+    def draw(count: int, steps: int, seed: int) -> Data:
+        rng = np.random.default_rng([seed, count, steps])
+        states, seen = rng.standard_normal((2, count * steps, 2))
+        starts = np.zeros((count, 2))
+        model.simulate(states, seen, np.ones(count * steps), starts.copy())
+        return Data(states.reshape(count, steps, 2), seen.reshape(count, steps, 2), starts)
+
+    return draw
+
+
+FROZEN = {**TAYLOR, "motion_parameters": {"true_jacobian": 1.0}}
+LORENZ_SIZES = (20, 2000), (8, 1000), (20, 3000)
+LINEAR_SIZES = (1000, 100), (100, 100), (200, 100)
+CASES = {
+    case.name: case
+    for case in (
+        Case("taylor", FROZEN, attractor, LORENZ_SIZES),
+        Case("rk4", RUNGE_KUTTA, attractor, LORENZ_SIZES),
+        Case("linear0", {**LINEAR, "process_noise": 1.0}, linear(1.0), LINEAR_SIZES),
+        Case("linear-20", {**LINEAR, "process_noise": 0.01}, linear(0.01), LINEAR_SIZES),
+    )
+}
+
+
+# --- Smoothers that are tuned ---------------------------------------------------------------------
+
+
+def errors(estimates: Array, states: Array) -> Array:
+    """Mean squared error of each trajectory; what is lost counts as infinitely far off."""
+    off = np.square(estimates - states).mean((1, 2))
+    return np.where(np.isfinite(off), off, np.inf)
+
+
+def extended(model: StateSpace, iterations: int = 1) -> Smooth:
+    """The extended RTS smoother over whole records."""
+
+    def smooth(observations: Array, starts: Array) -> Array:
+        found = np.full((*observations.shape[:2], model.size), np.nan)
+        intervals = np.full(observations.shape[1], model.step_s)
+        for track, (seen, start) in enumerate(zip(observations, starts, strict=True)):
+            told = smoother.smooth(
+                model, seen, intervals, start, model.initial_covariance, iterations
+            )
+            if not isinstance(told, int):
+                found[track] = told[0]
+        return found
+
+    return smooth
+
+
+def tuned(case: Case, weights: Weights | None) -> tuple[Smooth, str]:
+    """The extended RTS smoother with the process noise that is best for it."""
+    if "process_noise" in case.values:
+        return extended(case.model()), "noise known"
+    data = case.tuning()
+    found = {
+        q: errors(extended(case.model(process_noise=q))(data.observations, data.starts),
+                  data.states).mean()
+        for q in GRID
+    }  # fmt: skip
+    best = min(found, key=lambda q: found[q])
+    return extended(case.model(process_noise=best)), f"q2 = {best:.2g}"
+
+
+RTS = Method("RTS smoother, tuned", tuned)
+
+# One line for each smoother; one that learns is trained into FOLDER first.
+METHODS: tuple[Method, ...] = (RTS,)
+
+
+# --- Tables ---------------------------------------------------------------------------------------
+
+
+def path_of(folder: Path, case: str, method: str, seed: int) -> Path:
+    return folder / f"{case}-{method.replace(' ', '_')}-{seed}.weights"
+
+
+def seeds_of(folder: Path, case: str, method: str) -> list[int]:
+    """Seeds with which it was trained."""
+    found = folder.glob(path_of(Path(), case, method, 0).stem[:-1] + "*.weights")
+    return sorted(int(path.stem.rpartition("-")[2]) for path in found)
+
+
+def table(folder: Path, case: Case) -> None:
+    """Print what all smoothers reach."""
+    test = case.test()
+    count, steps, _ = test.states.shape
+    print(f"{case.name}: {count} trajectories of {steps} steps")
+    print(f"  {'':36} pooled  median   worst  to RTS")
+    against = np.empty(0)
+    for method in METHODS:
+        if case.name not in method.cases:
+            continue
+        seeds = seeds_of(folder, case.name, method.name) if method.learn else [0]
+        all_errors = []
+        for seed in seeds:
+            weights = None
+            if method.learn:
+                data = path_of(folder, case.name, method.name, seed).read_bytes()
+                weights = Weights.from_bytes(data)
+            smooth, said = method.ready(case, weights)
+            off = errors(smooth(test.observations, test.starts), test.states)
+            all_errors.append(off)
+            name = f"{method.name}, seed {seed}" if method.learn else method.name
+            against = off if method is RTS else against
+            print(row(name, off, against, said), flush=True)
+        if len(seeds) > 1:
+            off = np.stack(all_errors)
+            print(row(f"{method.name}, all {len(seeds)}", off, against, ""), flush=True)
+
+
+def row(name: str, off: Array, against: Array, said: str) -> str:
+    """One line; of errors of several seeds (seed, trajectory) the difference is that of means."""
+    three = "".join(f"{decibel(v):8.2f}" for v in (off.mean(), np.median(off), off.max()))
+    by_track = 10.0 * np.log10(off.reshape(-1, off.shape[-1])).mean(0) - 10.0 * np.log10(against)
+    half = 1.96 * by_track.std(ddof=1) / np.sqrt(len(by_track))
+    return f"  {name:36}{three}  {by_track.mean():+6.2f} +-{half:.2f}  {said}"
+
+
+def train(folder: Path, case: Case, method: Method, seed: int) -> None:
+    """Train, and keep the weights."""
+    if method.learn is None:
+        sys.exit(f"{method.name} does not learn")
+    begin = time.process_time()
+    weights = method.learn(case, seed)
+    spent = time.process_time() - begin
+    folder.mkdir(parents=True, exist_ok=True)
+    path_of(folder, case.name, method.name, seed).write_bytes(weights.to_bytes())
+    print(f"{case.name}, {method.name}, seed {seed}: {spent:.0f} s of processor time", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    what = parser.add_subparsers(required=True, dest="what")
+    one = what.add_parser("table")
+    one.add_argument("folder", type=Path)
+    one.add_argument("case", nargs="*", help=", ".join(CASES))
+    two = what.add_parser("train")
+    two.add_argument("folder", type=Path)
+    two.add_argument("case", choices=CASES)
+    two.add_argument("method", choices=[m.name for m in METHODS if m.learn])
+    two.add_argument("seed", type=int)
+    chosen = parser.parse_args()
+    if chosen.what == "train":
+        method = next(m for m in METHODS if m.name == chosen.method)
+        train(chosen.folder, CASES[chosen.case], method, chosen.seed)
+        return
+    for name in chosen.case or CASES:
+        table(chosen.folder, CASES[name])
+
+
+if __name__ == "__main__":
+    main()
