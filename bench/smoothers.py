@@ -24,20 +24,32 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench.kalmannet import RUNGE_KUTTA, TAYLOR, decibel, simulated
+from bench.kalmannet import MODEL, RUNGE_KUTTA, TAYLOR, decibel, simulated
+from bench.lorenz import STEP_S, SUBSTEPS
 from blocks.kernels import smoother, state_space
+from blocks.kernels.rtsnet import Passes
 from blocks.kernels.state_space import StateSpace
+from pipeline.models import Models
 from pipeline.weights import Weights
 
 Array = np.ndarray[Any, Any]
 
-LINEAR = {"motion": "canonical", "observation": "identity", "observation_noise": 1.0}
+LINEAR: dict[str, Any] = {
+    "motion": "canonical",
+    "observation": "identity",
+    "observation_noise": 1.0,
+}
+SCHEDULES = (  # of the attractor, of the linear system
+    {"steps": 2500, "piece": 60, "batch": 32, "long_steps": 1000, "truncate": 100, "every": 100},
+    {"steps": 1500, "piece": 60, "batch": 32, "long_steps": 300, "truncate": 100, "every": 50},
+)
 GRID = tuple(10.0 ** (k / 3.0) for k in range(-21, 3))
 
 
@@ -53,21 +65,23 @@ class Case(NamedTuple):
     """What is tracked.
 
     values   of the model that trackers have; without process_noise where that is to be tuned
-    draw     (count, steps, seed) -> trajectories
+    lessons  (count, steps, seed) -> trajectories to learn from, which all start near the model's
+    draw     the same, from starts of their own
     sizes    trajectories and steps to learn from, to tune on, to test on
     """
 
     name: str
     values: dict[str, Any]
+    lessons: Callable[[int, int, int], Data]
     draw: Callable[[int, int, int], Data]
     sizes: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
     def model(self, **changes: Any) -> StateSpace:
         return state_space.build(**{**self.values, **changes})
 
-    def training(self, seed: int) -> Data:
-        """Other trajectories for each seed."""
-        return self.draw(*self.sizes[0], 100 + seed)
+    def training(self, seed: int) -> tuple[Data, Data]:
+        """What is learned from with this seed, and what is held out meanwhile."""
+        return self.lessons(*self.sizes[0], 100 + seed), self.lessons(*self.sizes[1], 200 + seed)
 
     def tuning(self) -> Data:
         return self.draw(*self.sizes[1], 21)
@@ -84,13 +98,15 @@ class Method(NamedTuple):
     """A smoother.
 
     ready   case and weights -> the smoother, tuned, and what there is to say of it
-    learn   case and seed -> weights; None for what does not learn
+    learn   case and seed -> weights, the last of which are kept; None for what does not learn
+    like    name of the method whose weights it has; "": its own
     cases   in which it takes part
     """
 
     name: str
     ready: Callable[[Case, Weights | None], tuple[Smooth, str]]
-    learn: Callable[[Case, int], Weights] | None = None
+    learn: Callable[[Case, int], Iterator[Weights]] | None = None
+    like: str = ""
     cases: tuple[str, ...] = ("taylor", "rk4", "linear0", "linear-20")
 
 
@@ -99,6 +115,20 @@ class Method(NamedTuple):
 
 def attractor(count: int, steps: int, seed: int) -> Data:
     return Data(*simulated(count, steps, seed))
+
+
+def near(count: int, steps: int, seed: int) -> Data:
+    """Trajectories of the attractor from starts so near to 1 that this may be taken for them.
+
+    They have parted after some 300 steps.
+    """
+    rng = np.random.default_rng([seed, count, steps])
+    model = state_space.build(**{**TAYLOR, "process_noise": 0.0})
+    starts = 1.0 + 0.03 * rng.standard_normal((count, 3))
+    states, seen = np.zeros((count * steps, 3)), rng.standard_normal((count * steps, 3))
+    model.simulate(states, seen, np.full(count * steps, STEP_S), starts.copy(), substeps=SUBSTEPS)
+    shape = count, steps, 3
+    return Data(states.reshape(shape), seen.reshape(shape), starts)
 
 
 def linear(process_noise: float) -> Callable[[int, int, int], Data]:
@@ -121,10 +151,12 @@ LINEAR_SIZES = (1000, 100), (100, 100), (200, 100)
 CASES = {
     case.name: case
     for case in (
-        Case("taylor", FROZEN, attractor, LORENZ_SIZES),
-        Case("rk4", RUNGE_KUTTA, attractor, LORENZ_SIZES),
-        Case("linear0", {**LINEAR, "process_noise": 1.0}, linear(1.0), LINEAR_SIZES),
-        Case("linear-20", {**LINEAR, "process_noise": 0.01}, linear(0.01), LINEAR_SIZES),
+        Case("taylor", FROZEN, near, attractor, LORENZ_SIZES),
+        Case("rk4", RUNGE_KUTTA, near, attractor, LORENZ_SIZES),
+        Case("linear0", {**LINEAR, "process_noise": 1.0}, linear(1.0), linear(1.0), LINEAR_SIZES),
+        Case(
+            "linear-20", {**LINEAR, "process_noise": 0.01}, linear(0.01), linear(0.01), LINEAR_SIZES
+        ),
     )
 }
 
@@ -155,24 +187,99 @@ def extended(model: StateSpace, iterations: int = 1) -> Smooth:
     return smooth
 
 
-def tuned(case: Case, weights: Weights | None) -> tuple[Smooth, str]:
-    """The extended RTS smoother with the process noise that is best for it."""
+@cache
+def tuned_noise(case_name: str) -> float:
+    """The process noise that is best for the extended RTS smoother."""
+    case = CASES[case_name]
     if "process_noise" in case.values:
-        return extended(case.model()), "noise known"
+        return float(case.values["process_noise"])
     data = case.tuning()
-    found = {
-        q: errors(extended(case.model(process_noise=q))(data.observations, data.starts),
-                  data.states).mean()
-        for q in GRID
-    }  # fmt: skip
-    best = min(found, key=lambda q: found[q])
+    found = {}
+    for q in GRID:
+        smooth = extended(case.model(process_noise=q))
+        found[q] = errors(smooth(data.observations, data.starts), data.states).mean()
+    return min(found, key=lambda q: found[q])
+
+
+def tuned(case: Case, weights: Weights | None) -> tuple[Smooth, str]:
+    """The extended RTS smoother with that noise."""
+    best = tuned_noise(case.name)
     return extended(case.model(process_noise=best)), f"q2 = {best:.2g}"
 
 
+# --- RTSNet ---------------------------------------------------------------------------------------
+
+
+def learn_passes(passes: int, sees: str) -> Callable[[Case, int], Iterator[Weights]]:
+    """Train that many passes of an RTSNet."""
+
+    def learn(case: Case, seed: int) -> Iterator[Weights]:
+        import torch
+
+        from blocks.training.rtsnet import train_passes
+        from blocks.training.trajectories import Schedule, Trajectories
+
+        torch.set_num_threads(1)
+        torch.manual_seed(seed)
+        model = case.model(process_noise=tuned_noise(case.name))
+        schedule = Schedule(**SCHEDULES[case.name.startswith("linear")])
+        training, held_out = (
+            Trajectories(d.states, d.observations, np.full(d.states.shape[:2], model.step_s))
+            for d in case.training(seed)
+        )
+        # the way there starts from the shipped KalmanNet where that has this model
+        first = Models().load(MODEL).arrays if case.name == "taylor" else None
+        begin = time.process_time()
+        for found in train_passes(
+            model, training, held_out, passes, schedule, seed, sees=sees,
+            first=first if sees == "observations" else None, progress=told,
+        ):  # fmt: skip
+            losses = " ".join(f"{decibel(loss):.2f}" for loss in found.losses)
+            spent = time.process_time() - begin
+            print(f"held out {losses} dB, {spent:.0f} s", flush=True)
+            yield Weights("rtsnet", 1, found.arrays, found.hyper)
+
+    return learn
+
+
+def told(done: int, most: int, text: str) -> None:
+    print(done, most, text, flush=True)
+
+
+def passed(passes: int) -> Callable[[Case, Weights | None], tuple[Smooth, str]]:
+    """An RTSNet after so many of its passes."""
+
+    def ready(case: Case, weights: Weights | None) -> tuple[Smooth, str]:
+        assert weights is not None
+        model = case.model(process_noise=tuned_noise(case.name))
+        made = Passes.of({**weights.hyper, "passes": passes}, weights.arrays, model)
+        before = extended(model)
+
+        def smooth(observations: Array, starts: Array) -> Array:
+            found = before(observations, starts) if made.sees == "smoothed" else observations
+            intervals = np.full(observations.shape[:2], model.step_s)
+            for one in made.passes:
+                found = one.smooth(found, intervals, starts)
+            return found
+
+        return smooth, ""
+
+    return ready
+
+
 RTS = Method("RTS smoother, tuned", tuned)
+ALL = "RTSNet-3"
+AFTER = "2 passes after the RTS smoother"
 
 # One line for each smoother; one that learns is trained into FOLDER first.
-METHODS: tuple[Method, ...] = (RTS,)
+METHODS: tuple[Method, ...] = (
+    RTS,
+    Method("RTSNet-1", passed(1), like=ALL),
+    Method("RTSNet-2", passed(2), like=ALL),
+    Method(ALL, passed(3), learn_passes(3, "observations")),
+    Method("1 pass after the RTS smoother", passed(1), like=AFTER),
+    Method(AFTER, passed(2), learn_passes(2, "smoothed")),
+)
 
 
 # --- Tables ---------------------------------------------------------------------------------------
@@ -198,17 +305,18 @@ def table(folder: Path, case: Case) -> None:
     for method in METHODS:
         if case.name not in method.cases:
             continue
-        seeds = seeds_of(folder, case.name, method.name) if method.learn else [0]
+        learned = method.like or (method.name if method.learn else "")
+        seeds = seeds_of(folder, case.name, learned) if learned else [0]
         all_errors = []
         for seed in seeds:
             weights = None
-            if method.learn:
-                data = path_of(folder, case.name, method.name, seed).read_bytes()
+            if learned:
+                data = path_of(folder, case.name, learned, seed).read_bytes()
                 weights = Weights.from_bytes(data)
             smooth, said = method.ready(case, weights)
             off = errors(smooth(test.observations, test.starts), test.states)
             all_errors.append(off)
-            name = f"{method.name}, seed {seed}" if method.learn else method.name
+            name = f"{method.name}, seed {seed}" if learned else method.name
             against = off if method is RTS else against
             print(row(name, off, against, said), flush=True)
         if len(seeds) > 1:
@@ -228,12 +336,9 @@ def train(folder: Path, case: Case, method: Method, seed: int) -> None:
     """Train, and keep the weights."""
     if method.learn is None:
         sys.exit(f"{method.name} does not learn")
-    begin = time.process_time()
-    weights = method.learn(case, seed)
-    spent = time.process_time() - begin
     folder.mkdir(parents=True, exist_ok=True)
-    path_of(folder, case.name, method.name, seed).write_bytes(weights.to_bytes())
-    print(f"{case.name}, {method.name}, seed {seed}: {spent:.0f} s of processor time", flush=True)
+    for weights in method.learn(case, seed):
+        path_of(folder, case.name, method.name, seed).write_bytes(weights.to_bytes())
 
 
 def main() -> None:

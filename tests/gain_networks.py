@@ -37,3 +37,17 @@ def constant_gain(gain: np.ndarray, architecture: int = 2) -> Weights:
     arrays[f"{last}.weight"][:] = 0.0
     arrays[f"{last}.bias"][:] = gain.ravel()
     return Weights("gain", 1, arrays, made.hyper)
+
+
+def random_passes(
+    m: int, n: int, passes: int, sees: str = "observations", seed: int = 0
+) -> Weights:
+    """An RTSNet that learned nothing."""
+    arrays = {}
+    for number in range(1, passes + 1):
+        seen = m if number > 1 or sees == "smoothed" else n
+        for way, rows in (("there", seen), ("back", m)):
+            made = random_gain(m, rows, seed=2 * seed + number + (way == "back"))
+            arrays |= {f"{number}.{way}.{name}": array for name, array in made.arrays.items()}
+    hyper = {"passes": passes, "sees": sees, "m": m, "n": n, "in_mult": 5, "out_mult": 40}
+    return Weights("rtsnet", 1, arrays, hyper)

@@ -95,14 +95,15 @@ class Filters:
         one_m, one_n = (np.eye(k, dtype=np.float32) for k in (self.network.m, self.network.n))
         return self.network.start(rows, one_m, np.zeros_like(one_m), one_n)
 
-    def start(self, tracks: int) -> Tracks:
-        """Filters that stand at the start of the model."""
+    def start(self, tracks: int, states: Array | None = None) -> Tracks:
+        """Filters that stand at the start of the model; the first ones at these states (few, m)."""
         m, n = self.model.size, self.model.rows
-        mean = np.tile(self.model.initial, (tracks, 1))
-        seen = np.empty(n)
-        _observe(self.model.observe, self.model.observe_parameters, self.model.initial, seen)
+        mean, seen = np.tile(self.model.initial, (tracks, 1)), np.empty((tracks, n))
+        if states is not None:
+            mean[: len(states)] = states
+        _observe(self.model.observe, self.model.observe_parameters, mean, seen)
         zeros = np.zeros((2, tracks, m))
-        return Tracks(mean, zeros[0], zeros[1], np.tile(seen, (tracks, 1)), self._first(tracks))
+        return Tracks(mean, zeros[0], zeros[1], seen, self._first(tracks))
 
     def hidden_of(self, hidden: Array) -> Array | None:
         """Hidden states of another network to go on with; None where they do not fit."""
@@ -152,13 +153,14 @@ class Filters:
 
 
 @njit(cache=True, nogil=True)
-def _observe(observe: Any, parameters: Array, state: Array, seen: Array) -> None:
-    call_observe(observe, state, parameters, seen)
+def _observe(observe: Any, parameters: Array, states: Array, seen: Array) -> None:
+    for row in range(states.shape[0]):
+        call_observe(observe, states[row], parameters, seen[row])
 
 
 @njit(cache=True, nogil=True)
-def _put(values: Array, row: int, count: int, features: Array, to: int, at: int) -> None:
-    """Put a row, divided by its length, among the features."""
+def put_unit(values: Array, row: int, count: int, features: Array, to: int, at: int) -> None:
+    """Put a row of values (rows, count), divided by its length, among the features."""
     squared = 0.0
     for j in range(count):
         squared += values[row, j] * values[row, j]
@@ -211,10 +213,10 @@ def _run(
                 for i in range(m):
                     predicted[row, i] = after[i]
                 _compare(observations, track, t, foretold, seen, angles, change, off, row)
-                _put(change, 0, n, features, row, 0)
-                _put(off, row, n, features, row, n)
-                _put(evolution, track, m, features, row, 2 * n)
-                _put(update, track, m, features, row, 2 * n + m)
+                put_unit(change, 0, n, features, row, 0)
+                put_unit(off, row, n, features, row, n)
+                put_unit(evolution, track, m, features, row, 2 * n)
+                put_unit(update, track, m, features, row, 2 * n + m)
             if sizes[2]:
                 single_gain(
                     weights, places, m, n, sizes[0], sizes[1], sizes[2], features, states, scratch,

@@ -23,10 +23,11 @@ Array = np.ndarray[Any, Any]
 
 
 @njit(cache=True, nogil=True)
-def _predict(
+def predict(
     linearise: Any, parameters: Array, observe: Any, observe_parameters: Array, states: Array,
     intervals: Array, predicted: Array, seen: Array, moving: Array, seeing: Array,
 ) -> None:  # fmt: skip
+    """Write what a model foretells of states, a row each, what is seen there, and Jacobians."""
     for row in range(states.shape[0]):
         call_linearise(
             linearise, states[row], intervals[row], parameters, predicted[row], moving[row]
@@ -44,7 +45,7 @@ class _Predict(torch.autograd.Function):
         rows, m, n = len(states), model.size, model.rows
         predicted, seen = np.empty((rows, m)), np.empty((rows, n))
         moving, seeing = np.empty((rows, m, m)), np.empty((rows, n, m))
-        _predict(
+        predict(
             model.linearise, model.parameters, model.observe_linearised, model.observe_parameters,
             states.double().numpy(), intervals, predicted, seen, moving, seeing,
         )  # fmt: skip
@@ -59,7 +60,7 @@ class _Predict(torch.autograd.Function):
         return (total[:, None] @ moving)[:, 0], None, None
 
 
-_predicted: Callable[..., tuple[Tensor, Tensor]] = _Predict.apply
+predicted_of: Callable[..., tuple[Tensor, Tensor]] = _Predict.apply
 
 
 @njit(cache=True, nogil=True)
@@ -112,7 +113,7 @@ class Recursion:
 
         A row that is missing counts as seen where it was predicted; no gradients pass there.
         """
-        predicted, foretold = _predicted(track.mean, intervals, self.model)
+        predicted, foretold = predicted_of(track.mean, intervals, self.model)
         came = ~observations.isnan()
         observations = torch.where(came, observations, foretold.detach())
         innovation = torch.where(came, self._wrapped(observations - foretold), 0.0)
@@ -149,7 +150,7 @@ class Unrolled(Learner):
 
     def __init__(self, network: Any, model: StateSpace) -> None:
         self.network, self.model = network, model
-        self.layers = (_Layers2 if hasattr(network, "GRU_Q") else _Layers1)(network)
+        self.layers = (Layers2 if hasattr(network, "GRU_Q") else _Layers1)(network)
         self._used = network.used.numpy()
         self._dtype = next(network.parameters()).detach().numpy().dtype
 
@@ -190,7 +191,7 @@ class Unrolled(Learner):
         mean, evolution, update, seen, *hidden = track
         ends = np.cumsum((0, n, n, m, m))
         for t in range(steps):
-            _predict(
+            predict(
                 model.linearise, model.parameters, model.observe_linearised,
                 model.observe_parameters, mean.astype(np.float64),
                 np.ascontiguousarray(intervals[:, t]), predicted64, foretold64,
@@ -264,7 +265,7 @@ class _Layers:
             layer.finish()
 
 
-class _Layers2(_Layers):
+class Layers2(_Layers):
     """Those of architecture #2."""
 
     def __init__(self, net: Any) -> None:
