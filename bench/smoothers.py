@@ -2,7 +2,7 @@
 
     python -m bench.smoothers table FOLDER                        # all that is there
     python -m bench.smoothers table FOLDER taylor                 # one case
-    python -m bench.smoothers train FOLDER taylor "RTSNet-2" 0    # with this seed, into FOLDER
+    python -m bench.smoothers train FOLDER taylor RTSNet 0          # with this seed, into FOLDER
 
 Cases:
 
@@ -22,9 +22,10 @@ smoother with the same model, with its 95 % interval. bench/SMOOTHERS.md holds a
 from __future__ import annotations
 
 import argparse
-import sys
+import ast
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -98,15 +99,14 @@ class Method(NamedTuple):
     """A smoother.
 
     ready   case and weights -> the smoother, tuned, and what there is to say of it
-    learn   case and seed -> weights, the last of which are kept; None for what does not learn
-    like    name of the method whose weights it has; "": its own
+    learn   case, seed, passes, schedule -> weights, the last of which are kept; None for what does
+            not learn
     cases   in which it takes part
     """
 
     name: str
     ready: Callable[[Case, Weights | None], tuple[Smooth, str]]
-    learn: Callable[[Case, int], Iterator[Weights]] | None = None
-    like: str = ""
+    learn: Callable[[Case, int, int, dict[str, Any]], Iterator[Weights]] | None = None
     cases: tuple[str, ...] = ("taylor", "rk4", "linear0", "linear-20")
 
 
@@ -210,10 +210,12 @@ def tuned(case: Case, weights: Weights | None) -> tuple[Smooth, str]:
 # --- RTSNet ---------------------------------------------------------------------------------------
 
 
-def learn_passes(passes: int, sees: str) -> Callable[[Case, int], Iterator[Weights]]:
-    """Train that many passes of an RTSNet."""
+def learn_passes(
+    sees: str,
+) -> Callable[[Case, int, int, dict[str, Any]], Iterator[Weights]]:
+    """How to train an RTSNet."""
 
-    def learn(case: Case, seed: int) -> Iterator[Weights]:
+    def learn(case: Case, seed: int, passes: int, schedule: dict[str, Any]) -> Iterator[Weights]:
         import torch
 
         from blocks.training.rtsnet import train_passes
@@ -222,7 +224,6 @@ def learn_passes(passes: int, sees: str) -> Callable[[Case, int], Iterator[Weigh
         torch.set_num_threads(1)
         torch.manual_seed(seed)
         model = case.model(process_noise=tuned_noise(case.name))
-        schedule = Schedule(**SCHEDULES[case.name.startswith("linear")])
         training, held_out = (
             Trajectories(d.states, d.observations, np.full(d.states.shape[:2], model.step_s))
             for d in case.training(seed)
@@ -231,7 +232,7 @@ def learn_passes(passes: int, sees: str) -> Callable[[Case, int], Iterator[Weigh
         first = Models().load(MODEL).arrays if case.name == "taylor" else None
         begin = time.process_time()
         for found in train_passes(
-            model, training, held_out, passes, schedule, seed, sees=sees,
+            model, training, held_out, passes, Schedule(**schedule), seed, sees=sees,
             first=first if sees == "observations" else None, progress=told,
         ):  # fmt: skip
             losses = " ".join(f"{decibel(loss):.2f}" for loss in found.losses)
@@ -246,39 +247,30 @@ def told(done: int, most: int, text: str) -> None:
     print(done, most, text, flush=True)
 
 
-def passed(passes: int) -> Callable[[Case, Weights | None], tuple[Smooth, str]]:
-    """An RTSNet after so many of its passes."""
+def passed(case: Case, weights: Weights | None) -> tuple[Smooth, str]:
+    """An RTSNet."""
+    assert weights is not None
+    model = case.model(process_noise=tuned_noise(case.name))
+    made = Passes.of(weights.hyper, weights.arrays, model)
+    before = extended(model)
 
-    def ready(case: Case, weights: Weights | None) -> tuple[Smooth, str]:
-        assert weights is not None
-        model = case.model(process_noise=tuned_noise(case.name))
-        made = Passes.of({**weights.hyper, "passes": passes}, weights.arrays, model)
-        before = extended(model)
+    def smooth(observations: Array, starts: Array) -> Array:
+        found = before(observations, starts) if made.sees == "smoothed" else observations
+        intervals = np.full(observations.shape[:2], model.step_s)
+        for one in made.passes:
+            found = one.smooth(found, intervals, starts)
+        return found
 
-        def smooth(observations: Array, starts: Array) -> Array:
-            found = before(observations, starts) if made.sees == "smoothed" else observations
-            intervals = np.full(observations.shape[:2], model.step_s)
-            for one in made.passes:
-                found = one.smooth(found, intervals, starts)
-            return found
-
-        return smooth, ""
-
-    return ready
+    return smooth, ""
 
 
 RTS = Method("RTS smoother, tuned", tuned)
-ALL = "RTSNet-3"
-AFTER = "2 passes after the RTS smoother"
 
 # One line for each smoother; one that learns is trained into FOLDER first.
 METHODS: tuple[Method, ...] = (
     RTS,
-    Method("RTSNet-1", passed(1), like=ALL),
-    Method("RTSNet-2", passed(2), like=ALL),
-    Method(ALL, passed(3), learn_passes(3, "observations")),
-    Method("1 pass after the RTS smoother", passed(1), like=AFTER),
-    Method(AFTER, passed(2), learn_passes(2, "smoothed")),
+    Method("RTSNet", passed, learn_passes("observations")),
+    Method("RTS smoother and RTSNet", passed, learn_passes("smoothed")),
 )
 
 
@@ -302,26 +294,33 @@ def table(folder: Path, case: Case) -> None:
     print(f"{case.name}: {count} trajectories of {steps} steps")
     print(f"  {'':36} pooled  median   worst  to RTS")
     against = np.empty(0)
+
+    def told(method: Method, weights: Weights | None) -> tuple[Array, str]:
+        smooth, said = method.ready(case, weights)
+        return errors(smooth(test.observations, test.starts), test.states), said
+
     for method in METHODS:
         if case.name not in method.cases:
             continue
-        learned = method.like or (method.name if method.learn else "")
-        seeds = seeds_of(folder, case.name, learned) if learned else [0]
-        all_errors = []
-        for seed in seeds:
-            weights = None
-            if learned:
-                data = path_of(folder, case.name, learned, seed).read_bytes()
-                weights = Weights.from_bytes(data)
-            smooth, said = method.ready(case, weights)
-            off = errors(smooth(test.observations, test.starts), test.states)
-            all_errors.append(off)
-            name = f"{method.name}, seed {seed}" if learned else method.name
+        if method.learn is None:
+            off, said = told(method, None)
             against = off if method is RTS else against
-            print(row(name, off, against, said), flush=True)
-        if len(seeds) > 1:
-            off = np.stack(all_errors)
-            print(row(f"{method.name}, all {len(seeds)}", off, against, ""), flush=True)
+            print(row(method.name, off, against, said), flush=True)
+            continue
+        by_passes: dict[int, list[Array]] = {}
+        for seed in seeds_of(folder, case.name, method.name):
+            weights = Weights.from_bytes(path_of(folder, case.name, method.name, seed).read_bytes())
+            most = weights.hyper.get("passes", 1)
+            for passes in range(1, most + 1):  # each was trained when those after it were not there
+                part = replace(weights, hyper={**weights.hyper, "passes": passes})
+                off, said = told(method, part)
+                by_passes.setdefault(passes, []).append(off)
+                name = f"{method.name}-{passes}" if most > 1 else method.name
+                print(row(f"{name}, seed {seed}", off, against, said), flush=True)
+        for passes, found in by_passes.items():
+            name = f"{method.name}-{passes}" if len(by_passes) > 1 else method.name
+            if len(found) > 1:
+                print(row(f"{name}, all {len(found)}", np.stack(found), against, ""), flush=True)
 
 
 def row(name: str, off: Array, against: Array, said: str) -> str:
@@ -330,15 +329,6 @@ def row(name: str, off: Array, against: Array, said: str) -> str:
     by_track = 10.0 * np.log10(off.reshape(-1, off.shape[-1])).mean(0) - 10.0 * np.log10(against)
     half = 1.96 * by_track.std(ddof=1) / np.sqrt(len(by_track))
     return f"  {name:36}{three}  {by_track.mean():+6.2f} +-{half:.2f}  {said}"
-
-
-def train(folder: Path, case: Case, method: Method, seed: int) -> None:
-    """Train, and keep the weights."""
-    if method.learn is None:
-        sys.exit(f"{method.name} does not learn")
-    folder.mkdir(parents=True, exist_ok=True)
-    for weights in method.learn(case, seed):
-        path_of(folder, case.name, method.name, seed).write_bytes(weights.to_bytes())
 
 
 def main() -> None:
@@ -352,13 +342,25 @@ def main() -> None:
     two.add_argument("case", choices=CASES)
     two.add_argument("method", choices=[m.name for m in METHODS if m.learn])
     two.add_argument("seed", type=int)
+    two.add_argument("--passes", type=int, default=2)
+    two.add_argument(
+        "--set", action="append", default=[], metavar="NAME=NUMBER",
+        help="of Schedule in blocks/training/trajectories.py",
+    )  # fmt: skip
     chosen = parser.parse_args()
-    if chosen.what == "train":
-        method = next(m for m in METHODS if m.name == chosen.method)
-        train(chosen.folder, CASES[chosen.case], method, chosen.seed)
+    if chosen.what == "table":
+        for name in chosen.case or CASES:
+            table(chosen.folder, CASES[name])
         return
-    for name in chosen.case or CASES:
-        table(chosen.folder, CASES[name])
+    schedule = dict(SCHEDULES[chosen.case.startswith("linear")])
+    for text in chosen.set:
+        key, _, number = text.partition("=")
+        schedule[key] = ast.literal_eval(number)
+    chosen.folder.mkdir(parents=True, exist_ok=True)
+    path = path_of(chosen.folder, chosen.case, chosen.method, chosen.seed)
+    learn = next(m.learn for m in METHODS if m.name == chosen.method and m.learn)
+    for weights in learn(CASES[chosen.case], chosen.seed, chosen.passes, schedule):
+        path.write_bytes(weights.to_bytes())
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from blocks.kernels import kalmannet
+from blocks.kernels import kalmannet, rtsnet
 from pipeline.weights import Weights
 
 
@@ -48,6 +48,6 @@ def random_passes(
         seen = m if number > 1 or sees == "smoothed" else n
         for way, rows in (("there", seen), ("back", m)):
             made = random_gain(m, rows, seed=2 * seed + number + (way == "back"))
-            arrays |= {f"{number}.{way}.{name}": array for name, array in made.arrays.items()}
+            arrays[f"{number}.{way}"] = rtsnet.joined(made.arrays, m, rows, 5, 40)
     hyper = {"passes": passes, "sees": sees, "m": m, "n": n, "in_mult": 5, "out_mult": 40}
     return Weights("rtsnet", 1, arrays, hyper)

@@ -22,6 +22,7 @@ what it learns starts from a smoother of the model.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
@@ -32,7 +33,7 @@ from blocks.kernels.caching import njit
 from blocks.kernels.dense import aligned, padded
 from blocks.kernels.indirect import address_of, call_advance
 from blocks.kernels.kalman import Track, expect
-from blocks.kernels.kalmannet import Gain, gain, network_of
+from blocks.kernels.kalmannet import Gain, gain, layers, network_of
 from blocks.kernels.kalmannet_filter import TILE, TOGETHER, Filters, Tracks, put_unit
 from blocks.kernels.observations import matrix_observe, matrix_observe_linearised
 from blocks.kernels.state_space import StateSpace
@@ -49,6 +50,44 @@ def seeing_states(model: StateSpace) -> StateSpace:
         observe_parameters=one.ravel(), R=one, angles=np.zeros(model.size, np.bool_),
         linear_seen=True,
     )  # fmt: skip
+
+
+def _shapes(m: int, n: int, in_mult: int, out_mult: int) -> dict[str, tuple[int, ...]]:
+    """The shape of every array of a gain network, by torch's names."""
+    found: dict[str, tuple[int, ...]] = {}
+    for name, (n_in, n_out) in layers(m, n, in_mult, out_mult).items():
+        if name.startswith("GRU"):
+            found[f"{name}.weight_ih"], found[f"{name}.weight_hh"] = (
+                (3 * n_out, n_in),
+                (3 * n_out, n_out),
+            )
+            found[f"{name}.bias_ih"] = found[f"{name}.bias_hh"] = (3 * n_out,)
+        else:
+            found[f"{name}.weight"], found[f"{name}.bias"] = (n_out, n_in), (n_out,)
+    return found
+
+
+def joined(arrays: Mapping[str, Array], *sizes: int) -> Array:
+    """All arrays of a gain network as one: a frame has not room for those of many networks.
+
+    sizes   m, n, in_mult, out_mult
+    """
+    return np.concatenate([arrays[name].ravel() for name in _shapes(*sizes)])
+
+
+def parted(numbers: Array, *sizes: int) -> dict[str, Array]:
+    """The arrays that were joined; ValueError where they are not that many numbers."""
+    shapes = _shapes(*sizes)
+    counts = [math.prod(shape) for shape in shapes.values()]
+    if numbers.shape != (sum(counts),):
+        raise ValueError(
+            f"{numbers.shape} numbers of a network, but ({sum(counts)},) are due with m, n, "
+            f"in_mult, out_mult = {sizes}"
+        )
+    parts = np.split(numbers, np.cumsum(counts)[:-1])
+    return {
+        name: part.reshape(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)
+    }
 
 
 class Backward:
@@ -179,7 +218,7 @@ class Passes(NamedTuple):
 
     @classmethod
     def of(cls, hyper: Mapping[str, Any], arrays: Mapping[str, Array], model: StateSpace) -> Passes:
-        """From weights as torch names them, "1.there.FC5.weight" and so on.
+        """From weights: "1.there", "1.back", "2.there" and so on, each as `joined` makes it.
 
         hyper   passes, sees, m, n, in_mult and out_mult
         arrays  float32
@@ -188,28 +227,33 @@ class Passes(NamedTuple):
         not there.
         """
         sees, count = hyper["sees"], int(hyper["passes"])
-        if sees not in ("observations", "smoothed"):
-            raise ValueError(f"sees = {sees!r}, but it is 'observations' or 'smoothed'")
-        sizes = {name: hyper[name] for name in ("m", "in_mult", "out_mult")}
-        if (sizes["m"], hyper["n"]) != (model.size, model.rows):
+        if sees not in ("observations", "smoothed") or count < 1:
             raise ValueError(
-                f"networks for {sizes['m']} states and {hyper['n']} observations, but the model "
-                f"has {model.size} and {model.rows}"
+                f"sees = {sees!r} and passes = {count}, but there is at least 1, the first of "
+                "which sees 'observations' or 'smoothed' states"
             )
+        m, *multiples = (int(hyper[name]) for name in ("m", "in_mult", "out_mult"))
+        if (m, hyper["n"]) != (model.size, model.rows):
+            raise ValueError(
+                f"networks for {m} states and {hyper['n']} observations, but the model has "
+                f"{model.size} and {model.rows}"
+            )
+
+        def network(name: str, n: int) -> Gain:
+            hyper = {
+                "architecture": 2,
+                "m": m,
+                "n": n,
+                "in_mult": multiples[0],
+                "out_mult": multiples[1],
+            }
+            return cast(Gain, network_of(hyper, parted(arrays[name], m, n, *multiples)))
+
         later = seeing_states(model)
         passes = []
         for number in range(1, count + 1):
             seen = later if number > 1 or sees == "smoothed" else model
-            there, back = (
-                network_of(
-                    {"architecture": 2, "n": n, **sizes},
-                    {
-                        name.removeprefix(prefix): array
-                        for name, array in arrays.items()
-                        if name.startswith(prefix)
-                    },
-                )
-                for prefix, n in ((f"{number}.there.", seen.rows), (f"{number}.back.", model.size))
-            )
-            passes.append(Pass(Filters(there, seen), Backward(cast(Gain, back), seen)))
+            there = network(f"{number}.there", seen.rows)
+            back = network(f"{number}.back", m)
+            passes.append(Pass(Filters(there, seen), Backward(back, seen)))
         return cls(sees, tuple(passes))

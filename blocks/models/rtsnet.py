@@ -20,7 +20,6 @@ class PassNetwork(nn.Module):
 
     def __init__(self, m: int, n: int, in_mult: int = 5, out_mult: int = 40) -> None:
         super().__init__()
-        self.sizes = {"m": m, "in_mult": in_mult, "out_mult": out_mult}
         self.there = Architecture2(m, n, ALL, in_mult, out_mult)
         self.back = Architecture2(m, m, ALL, in_mult, out_mult)
 
@@ -29,11 +28,3 @@ class PassNetwork(nn.Module):
         with torch.no_grad():
             last: Any = self.there.FC2[2]
             last.bias += torch.eye(self.there.m, self.there.n).reshape(-1)
-
-    def arrays(self) -> dict[str, Any]:
-        """Name -> float32 array, by torch's names."""
-        return {
-            f"{way}.{name}": array
-            for way in ("there", "back")
-            for name, array in getattr(self, way).arrays().items()
-        }

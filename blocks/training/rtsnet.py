@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from blocks.kernels import smoother
-from blocks.kernels.rtsnet import Passes, seeing_states
+from blocks.kernels.rtsnet import Passes, joined, seeing_states
 from blocks.kernels.state_space import StateSpace
 from blocks.models.rtsnet import PassNetwork
 from blocks.training.kalmannet import Layers2, Unrolled, predict
@@ -171,8 +171,13 @@ def train_passes(
         found = train(
             UnrolledPass(network, seen), seen, training, held_out, schedule, seed, progress
         )
-        arrays |= {f"{number}.{name}": array for name, array in network.arrays().items()}
-        hyper = {"passes": number, "sees": sees, "n": model.rows, **network.sizes}
+        for way, net in (("there", network.there), ("back", network.back)):
+            sizes = net.m, net.n, net.in_mult, net.out_mult
+            arrays[f"{number}.{way}"] = joined(net.arrays(), *sizes)
+        hyper = {
+            "passes": number, "sees": sees, "m": model.size, "n": model.rows,
+            "in_mult": network.there.in_mult, "out_mult": network.there.out_mult,
+        }  # fmt: skip
         losses = (*losses, found.loss)
         yield Learned(dict(hyper), dict(arrays), found.steps, losses)
         one = Passes.of(hyper, arrays, model).passes[-1]
