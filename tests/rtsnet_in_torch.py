@@ -24,10 +24,10 @@ def smoothed(network, model, seen, intervals, starts):
     for t in range(steps - 2, -1, -1):
         predicted, _ = predicted_of(updated[:, t].contiguous(), intervals[:, t + 1].copy(), model)
         innovation = states[t + 1] - predicted
-        after = states[t + 2] - states[t + 1] if t + 2 < steps else torch.zeros_like(innovation)
-        parts = (
-            innovation, states[t + 1] - updated[:, t + 1], after, updated[:, t + 1] - predicted
-        )  # fmt: skip
+        update = after = torch.zeros_like(innovation)
+        if t + 2 < steps:
+            update, after = states[t + 1] - updated[:, t + 1], states[t + 2] - states[t + 1]
+        parts = innovation, update, after, updated[:, t + 1] - predicted
         features = torch.cat([normalize(part) for part in parts], 1)
         gain, hidden = network.back(features, hidden)
         states[t] = updated[:, t] + (gain @ innovation[:, :, None])[:, :, 0]

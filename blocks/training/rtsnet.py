@@ -98,7 +98,8 @@ class UnrolledBack:
             unit = self._features[t]
             own = by_features.reshape(rows, 4, m)
             along = np.einsum("ijk,ijk->ij", unit, own)[:, :, None] * unit
-            by_part = (own - along) / self._lengths[t][:, :, None]
+            lengths = self._lengths[t][:, :, None]
+            by_part = np.where(lengths > LEAST, (own - along) / lengths, 0.0)  # 0 stays 0
             innovation, update, evolution, learned = by_part.swapaxes(0, 1)
             innovation += np.einsum("ijk,ij->ik", self._gains[t], by)
             by_smoothed[:, t + 1] += innovation + update
