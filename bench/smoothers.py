@@ -229,7 +229,8 @@ def learn_passes(
             for d in case.training(seed)
         )
         # the way there starts from the shipped KalmanNet where that has this model
-        first = Models().load(MODEL).arrays if case.name == "taylor" else None
+        models = Models(shipped=[Path(__file__).parents[1] / "flows" / "weights"])
+        first = models.load(MODEL).arrays if case.name == "taylor" else None
         begin = time.process_time()
         for found in train_passes(
             model, training, held_out, passes, Schedule(**schedule), seed, sees=sees,

@@ -71,7 +71,7 @@ def test_with_the_gains_of_a_settled_smoother_it_is_that_smoother():
     _, seen, _ = observed(model, 1, 120)
     intervals = np.ones((1, 120))
     F, Q, H = model.matrices(np.ones(1))
-    predicted, P, K = constant_gain.steady_state(F[0], Q[0], H, model.R)[:3]
+    _, P, K = constant_gain.steady_state(F[0], Q[0], H, model.R)
     back = P @ F[0].T @ np.linalg.inv(F[0] @ P @ F[0].T + Q[0])
     weights = constant_passes([(K, back)], 2)
     one = rtsnet.Passes.of(weights.hyper, weights.arrays, model).passes[0]
