@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import soapy_stand_in
 import zmq_sides
-from gain_networks import random_gain
+from gain_networks import random_gain, random_passes
 from random_layers import random_layers
 from rtl_tcp_server import Server, sending
 
@@ -717,6 +717,21 @@ CASES = [
     Case(
         "tracker.particle", "words", {**WALK, "particles": 50},
         {"observations": ("word time observation", words(SEEN))},
+    ),
+    Case(
+        "tracker.rtsnet", "stream", {**TURN, "lag": 13},
+        {"observations": ("time observation", SEEN), "interval_s": ("time", UNEVEN)},
+        weights=lambda: random_passes(5, 2, 2),
+    ),
+    Case(
+        "tracker.rtsnet", "smoothed", {**WALK, "lag": 20},
+        {"observations": ("time observation", SEEN)},
+        weights=lambda: random_passes(2, 2, 1, sees="smoothed"),
+    ),
+    Case(
+        "tracker.rtsnet", "words", WALK,
+        {"observations": ("word time observation", words(SEEN))},
+        weights=lambda: random_passes(2, 2, 2),
     ),
     Case(
         "tracker.smoother", "stream", {"lag": 13},

@@ -182,17 +182,16 @@ class Filters:
         one_m, one_n = (np.eye(k, dtype=np.float32) for k in (self.network.m, self.network.n))
         return self.network.start(rows, one_m, np.zeros_like(one_m), one_n)
 
-    def start(self, tracks: int) -> Tracks:
-        """Filters that stand at the start of the model."""
+    def start(self, tracks: int, states: Array | None = None) -> Tracks:
+        """Filters that stand at the start of the model; the first ones at these states (few, m)."""
         m, n = self.model.size, self.model.rows
-        mean = np.tile(self.model.initial, (tracks, 1))
-        seen = np.empty(n)
-        _observe(self.model.observe, self.model.observe_parameters, self.model.initial, seen)
+        mean, seen = np.tile(self.model.initial, (tracks, 1)), np.empty((tracks, n))
+        if states is not None:
+            mean[: len(states)] = states
+        _observe(self.model.observe, self.model.observe_parameters, mean, seen)
         zeros = np.zeros((2, tracks, m))
         covariance = np.tile(self.model.initial_covariance, (tracks, 1, 1))
-        return Tracks(
-            mean, zeros[0], zeros[1], np.tile(seen, (tracks, 1)), self._first(tracks), covariance
-        )
+        return Tracks(mean, zeros[0], zeros[1], seen, self._first(tracks), covariance)
 
     def hidden_of(self, hidden: Array) -> Array | None:
         """Hidden states of another network to go on with; None where they do not fit."""
@@ -245,16 +244,17 @@ class Filters:
 
 
 @njit(cache=True, nogil=True)
-def _observe(observe: Any, parameters: Array, state: Array, seen: Array) -> None:
-    call_observe(observe, state, parameters, seen)
+def _observe(observe: Any, parameters: Array, states: Array, seen: Array) -> None:
+    for row in range(states.shape[0]):
+        call_observe(observe, states[row], parameters, seen[row])
 
 
 @njit(cache=True, nogil=True)
-def _put(
+def put(
     values: Array, row: int, count: int, scales: Array, first: int, features: Array, to: int,
     at: int,
 ) -> None:  # fmt: skip
-    """Put a row among the features: divided by its length, or in scales from `first` on."""
+    """Put a row of values (rows, count) among the features: divided by its length, or in scales from `first` on."""
     squared = 0.0
     for j in range(count):
         value = values[row, j]
@@ -286,7 +286,7 @@ def _put_geometry(
             bend[0, j] = wrapped(off) if angles[j] else off
         for i in range(m):
             features[to, at + n + j * m + i] = H[j, i]
-    _put(bend, 0, n, scales, m, features, to, at)
+    put(bend, 0, n, scales, m, features, to, at)
 
 
 @njit(cache=True, nogil=True)
@@ -351,10 +351,10 @@ def _run(
                 for i in range(m):
                     predicted[row, i] = after[i]
                 _compare(observations, track, t, foretold, seen, angles, change, off, row)
-                _put(change, 0, n, scales, m, features, row, 0)
-                _put(off, row, n, scales, m, features, row, n)
-                _put(evolution, track, m, scales, 0, features, row, second)
-                _put(update, track, m, scales, 0, features, row, second + m)
+                put(change, 0, n, scales, m, features, row, 0)
+                put(off, row, n, scales, m, features, row, n)
+                put(evolution, track, m, scales, 0, features, row, second)
+                put(update, track, m, scales, 0, features, row, second + m)
                 if kind >= SPLIT:
                     _put_geometry(
                         linear_seen, before, after, foretold, was, H, angles, bend, scales,

@@ -26,10 +26,11 @@ Array = np.ndarray[Any, Any]
 
 
 @njit(cache=True, nogil=True)
-def _predict(
+def predict(
     linearise: Any, parameters: Array, observe: Any, observe_parameters: Array, states: Array,
     intervals: Array, predicted: Array, seen: Array, moving: Array, seeing: Array,
 ) -> None:  # fmt: skip
+    """Write what a model foretells of states, a row each, what is seen there, and Jacobians."""
     for row in range(states.shape[0]):
         call_linearise(
             linearise, states[row], intervals[row], parameters, predicted[row], moving[row]
@@ -47,7 +48,7 @@ class _Predict(torch.autograd.Function):
         rows, m, n = len(states), model.size, model.rows
         predicted, seen = np.empty((rows, m)), np.empty((rows, n))
         moving, seeing = np.empty((rows, m, m)), np.empty((rows, n, m))
-        _predict(
+        predict(
             model.linearise, model.parameters, model.observe_linearised, model.observe_parameters,
             states.double().numpy(), intervals, predicted, seen, moving, seeing,
         )  # fmt: skip
@@ -64,7 +65,7 @@ class _Predict(torch.autograd.Function):
         return (total[:, None] @ moving)[:, 0], None, None
 
 
-_predicted: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]] = _Predict.apply
+predicted_of: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]] = _Predict.apply
 
 
 @njit(cache=True, nogil=True)
@@ -155,7 +156,7 @@ class Recursion:
 
     def jacobians(self, states: Array, intervals: Array) -> tuple[Array, Array]:
         """Those of the motion (rows, m, m) at states (rows, m), and of what is seen after it."""
-        _, _, moving, seeing = _predicted(
+        _, _, moving, seeing = predicted_of(
             torch.from_numpy(states), np.ascontiguousarray(intervals), self.model
         )
         return moving.numpy(), seeing.numpy()
@@ -171,7 +172,7 @@ class Recursion:
         self, track: Track, observations: Tensor, intervals: Array
     ) -> tuple[Track, Tensor, Tensor, Tensor]:
         """`step`, and with it what the network told, and the Jacobians of motion and observation."""
-        predicted, foretold, moving, seeing = _predicted(track.mean, intervals, self.model)
+        predicted, foretold, moving, seeing = predicted_of(track.mean, intervals, self.model)
         came = ~observations.isnan()
         observations = torch.where(came, observations, foretold.detach())
         innovation = torch.where(came, self._wrapped(observations - foretold), 0.0)
@@ -252,7 +253,7 @@ class Unrolled(Learner):
 
     def _layers(self) -> Layers:
         """The layers of the network."""
-        kind = _Layers2 if hasattr(self.network, "GRU_Q") else _Layers1
+        kind = Layers2 if hasattr(self.network, "GRU_Q") else _Layers1
         return kind(self.network, self._dense)
 
     def start(self, states: Array) -> tuple[Array, ...]:
@@ -293,7 +294,7 @@ class Unrolled(Learner):
         mean, evolution, update, seen, *hidden = track
         for t in range(steps):
             before64 = mean.astype(np.float64)
-            _predict(
+            predict(
                 model.linearise, model.parameters, model.observe_linearised,
                 model.observe_parameters, before64, np.ascontiguousarray(intervals[:, t]),
                 predicted64, foretold64, self._moving[t], self._seeing[t],
@@ -473,10 +474,10 @@ class Branch:
         return self.first.backward(t, by), before
 
 
-class _Layers2(Layers):
+class Layers2(Layers):
     """Those of architecture #2."""
 
-    def __init__(self, net: Any, dense: type[Dense]) -> None:
+    def __init__(self, net: Any, dense: type[Dense] = Dense) -> None:
         self.fc = {k: dense(getattr(net, f"FC{k}")) for k in (1, 3, 4, 5, 6, 7)}
         self.inner, self.outer = dense(net.FC2[0]), dense(net.FC2[2], relu=False)
         self.q, self.sigma, self.s = Gru(net.GRU_Q), Gru(net.GRU_Sigma), Gru(net.GRU_S)

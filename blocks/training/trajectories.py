@@ -26,7 +26,7 @@ Progress = Callable[[int, int, str], None]
 LOOK = 100  # steps of held-out trajectories whose activations are there at once
 
 
-def _silent(done: int, most: int, text: str) -> None:
+def silent(done: int, most: int, text: str) -> None:
     """Say nothing."""
 
 
@@ -151,7 +151,7 @@ def detached(track: Any) -> Any:
 
 def train(
     learner: Learner, model: StateSpace, training: Trajectories, held_out: Trajectories,
-    schedule: Schedule = DEFAULT, seed: int = 0, progress: Progress = _silent,
+    schedule: Schedule = DEFAULT, seed: int = 0, progress: Progress = silent,
 ) -> Found:  # fmt: skip
     """Fit what a tracker learns to trajectories; it ends with its best weights on those held out.
 
