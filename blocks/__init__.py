@@ -48,6 +48,7 @@ CATALOGUE: dict[str, str] = {
     "tracker.kalmannet": "blocks.tracker.kalmannet:KalmanNet",
     "tracker.moving_horizon": "blocks.tracker.moving_horizon:MovingHorizon",
     "tracker.aircraft": "blocks.tracker.aircraft:Aircraft",
+    "tracker.neural_augmented_smoother": "blocks.tracker.neural_augmented:NeuralAugmentedSmoother",
     "tracker.particle": "blocks.tracker.particle:Particle",
     "tracker.smoother": "blocks.tracker.smoother:Smoother",
     "trainer.augmented": "blocks.trainer.augmented:Augmented",
