@@ -20,34 +20,34 @@ FRESH = 0.05  # of the usual size are the first weights of what it tells: it beg
 class GraphNetwork(nn.Module):
     """What the messages of each step err by, from features of all steps, iteration by iteration.
 
-    n, m      numbers of a state and of an observation
-    features  of a step
-    told      numbers that it tells of each step
-    units     shapes of the buffers that hold centres and units, all 0 or 1 at first
-    The rest goes into `hyper`, as kernels/neural_augmented.py reads it.
+    n, m         numbers of a state and of an observation
+    width, wide  numbers of a node, and of the messages to it
+    The rest goes into `hyper`, as kernels/neural_augmented.py reads it; buffers hold centres and
+    units, all 1 at first.
     """
 
     def __init__(
-        self, n: int, m: int, features: int, told: int, units: dict[str, tuple[int, ...]],
-        width: int, wide: int, iterations: int, step: str, start: str, rate: float,
+        self, n: int, m: int, width: int = 32, wide: int = 64, iterations: int = 4,
+        step: str = "newton", start: str = "smoother", rate: float = 0.005,
     ) -> None:  # fmt: skip
         super().__init__()
         self.hyper = {
             "n": n, "m": m, "width": width, "wide": wide, "iterations": iterations, "step": step,
             "start": start, "rate": rate,
         }  # fmt: skip
+        told = n + m + 1 if step == "newton" else n
         self.seen = nn.Linear(2 * m, width)
-        self.messages = nn.Linear(4 * width + features, wide)
+        self.messages = nn.Linear(4 * width + 3 * n + 2 * m + 1, wide)
         self.cell = nn.GRUCell(wide, width)
         self.inner, self.outer = nn.Linear(width, width), nn.Linear(width, told)
         with torch.no_grad():
             self.outer.weight *= FRESH
             self.outer.bias *= FRESH
-        for name, shape in units.items():
-            if name == "log_scale":
-                self.log_scale = nn.Parameter(torch.zeros(shape))
-            else:
-                self.register_buffer(name, torch.ones(shape))
+        for name in ("state_centre", "state_weight", "motion_weight", "shift_unit"):
+            self.register_buffer(name, torch.ones(n))
+        for name in ("innovation_weight", "seen_centre", "seen_weight", "bias_unit"):
+            self.register_buffer(name, torch.ones(m))
+        self.log_scale = nn.Parameter(torch.zeros(iterations))
 
     def embed(self, seen: Tensor) -> Tensor:
         """What of observations (rows, time, 2 m) goes into each iteration: (rows, time, width)."""

@@ -36,8 +36,7 @@ LOOKED = 20  # records of which units are taken
 @njit(cache=True, nogil=True)
 def _adjoint(
     observe: Any, observe_parameters: Array, R: Array, observations: Array, around: Array,
-    means: Array, covariances: Array, F: Array, Q: Array, given: Array, by_shift: Array,
-    by_bias: Array,
+    covariances: Array, F: Array, Q: Array, given: Array, by_shift: Array, by_bias: Array,
 ) -> bool:  # fmt: skip
     """Gradients by shift and bias of a smoother's pass, given those by its states.
 
@@ -48,7 +47,7 @@ def _adjoint(
 
     observations  (time, m)         rows that are NaN did not count
     around        (time + 1, n)     where the pass was linearised
-    means ... Q   of Passed, (time + 1, ...), with the state in front; means are overwritten
+    covariances, F, Q   of Passed, (time + 1, n, n), with the state in front
     given         (time + 1, n)     gradients by states
     by_shift, by_bias  (time, n), (time, m)  written
 
@@ -57,7 +56,8 @@ def _adjoint(
     steps, m = observations.shape
     n = given.shape[1]
     P, L, work = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
-    predicted, lifted = np.empty((steps + 1, n)), np.empty((n, 1))
+    means, predicted = np.empty((steps + 1, n)), np.empty((steps + 1, n))
+    lifted = np.empty((n, 1))
     roots = np.empty((steps + 1, n, n))
     z, e, H = np.empty(n), np.empty(m), np.empty((m, n))
     kept, noise, solution = np.empty((m, n)), np.empty((m, m)), np.empty((m, 1))
@@ -96,8 +96,7 @@ def _adjoint(
                 both = there and not np.isnan(observations[i - 1, k])
                 noise[j, k] = R[j, k] if both else (1.0 if j == k else 0.0)
         for j in range(n):
-            e_j = around[i, j]
-            work[0, j] = e_j
+            work[0, j] = around[i, j]
         call_observe_linearised(observe, work[0], observe_parameters, e, H)
         for j in range(m):
             solution[j, 0] = 0.0
@@ -177,7 +176,7 @@ class _Solve(torch.autograd.Function):
             off = after - passed.predicted[1:] - np.einsum("tij,tj->ti", passed.F[1:], before)
             _adjoint(
                 model.observe_linearised, model.observe_parameters, model.R, observations[row],
-                around[row], passed.means, passed.covariances, passed.F, passed.Q,
+                around[row], passed.covariances, passed.F, passed.Q,
                 np.ascontiguousarray(given[row]), by_shift[row], by_bias[row],
             )  # fmt: skip
             # more Q lets the trajectory be where it is off the motion
@@ -323,10 +322,7 @@ def fresh(
                   from what the model says
     """
     n, m = model.size, model.rows
-    network = GraphNetwork(
-        n, m, kernels.feature_count(n, m), kernels.outputs(n, m, step),
-        kernels.units(n, m, iterations), width, wide, iterations, step, start, rate,
-    )  # fmt: skip
+    network = GraphNetwork(n, m, width, wide, iterations, step, start, rate)
     some = training.part(slice(LOOKED), slice(None))
     states, seen = some.states, some.observations
     units = {
