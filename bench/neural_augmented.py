@@ -249,7 +249,7 @@ def main() -> None:
     two.add_argument("--wide", type=int, default=64)
     two.add_argument("--piece", type=int, default=100)
     two.add_argument("--batch", type=int, default=16)
-    two.add_argument("--rate", type=float, default=6e-3)
+    two.add_argument("--rate", type=float, default=1e-2)
     two.add_argument("--every", type=int, default=100)
     chosen = vars(parser.parse_args())
     part, folder = chosen.pop("what"), chosen.pop("folder")
