@@ -1,8 +1,8 @@
 """The neural-augmented smoother beside the extended RTS smoother tuned with the same model.
 
-    python -m bench.neural_augmented train FOLDER taylor 0 --seconds 360   # model, seed; into FOLDER
-    python -m bench.neural_augmented table FOLDER                          # all that is there
-    python -m bench.neural_augmented missing FOLDER                        # with observations gone
+    python -m bench.neural_augmented train FOLDER taylor 0 --seconds 360  # model, seed; into FOLDER
+    python -m bench.neural_augmented table FOLDER                         # all that is there
+    python -m bench.neural_augmented missing FOLDER                       # with observations gone
     python -m bench.neural_augmented speed FOLDER
 
 The decimated Lorenz attractor of KalmanNet, Revach et al., IEEE TSP 2022, IV-D, as in
@@ -195,7 +195,9 @@ def report(title: str, made: dict[str, Smooth], states: Array, seen: Array) -> N
     if len(others) > 1:
         found[f"neural-augmented, all {len(others)}"] = np.stack(others)
     for said, off in found.items():
-        three = "".join(f"{decibel(value):8.2f}" for value in (off.mean(), np.median(off), off.max()))
+        three = "".join(
+            f"{decibel(value):8.2f}" for value in (off.mean(), np.median(off), off.max())
+        )
         apart = 10.0 * np.log10(np.atleast_2d(off) / first).mean(0)
         half = 1.96 * apart.std(ddof=1) / np.sqrt(len(apart))
         print(f"  {said:32}{three}  {apart.mean():+.2f} +-{half:.2f}", flush=True)

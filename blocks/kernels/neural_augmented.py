@@ -1,4 +1,4 @@
-"""The neural-augmented smoother: messages of a model, corrected by a graph network, again and again.
+"""The neural-augmented smoother: messages of a model that a graph network corrects, repeatedly.
 
 Garcia Satorras, Akata, Welling, "Combining generative and discriminative models for hybrid
 inference", NeurIPS 2019; Shlezinger et al., "Model-Based Deep Learning", Proc. IEEE, Example 7 with
@@ -344,19 +344,12 @@ def solved(
 
 
 @njit(cache=True, nogil=True)
-def climb(
+def _climb(
     linearise: Any, parameters: Array, observe: Any, observe_parameters: Array, angles: Array,
     observations: Array, intervals: Array, W: Array, V: Array, rate: float, around: Array,
-    corrections: Array, after: Array,
+    after: Array,
 ) -> None:  # fmt: skip
-    """Write states after a step of (31): along the gradient of log p, and the corrections.
-
-    W            (time, n, n)  inverse covariances of the motion's noise, as Q^-1
-    V            (m, m)        of the observation noise
-    around       (time + 1, n)
-    corrections  (time, n)
-    after        (time + 1, n)  written; the state in front stays
-    """
+    """As `climbed`: W (time, n, n) are inverses of Q, V (m, m) that of R; writes `after`."""
     steps, n, m = observations.shape[0], around.shape[1], observations.shape[1]
     moved, state, off = np.empty(n), np.empty(n), np.empty(n)
     F, H, e = np.empty((n, n)), np.empty((m, n)), np.empty(m)
@@ -373,7 +366,7 @@ def climb(
             for k in range(n):
                 state[j] += W[i, j, k] * off[k]
         for j in range(n):
-            after[i + 1, j] = around[i + 1, j] + rate * (corrections[i, j] - state[j])
+            after[i + 1, j] = around[i + 1, j] - rate * state[j]
             if i:
                 for k in range(n):
                     after[i, j] += rate * F[k, j] * state[k]
@@ -390,11 +383,22 @@ def climb(
                     after[i + 1, j] += rate * H[k, j] * V[k, q] * e[q]
 
 
-def precisions(model: StateSpace, intervals: Array) -> Array:
-    """Inverse covariances of the motion's noise (time, n, n)."""
+def climbed(
+    model: StateSpace, observations: Array, intervals: Array, around: Array, rate: float
+) -> Array:
+    """States (time + 1, n) after a step of Algorithm 6 along the gradient of log p(x, s).
+
+    around   (time + 1, n)  the states before; the one in front stays
+    """
     Q = np.empty((len(intervals), model.size, model.size))
     _noises(model.noise, model.parameters, intervals, Q)
-    return np.linalg.pinv(Q, hermitian=True)
+    after = np.empty_like(around)
+    _climb(
+        model.linearise, model.parameters, model.observe_linearised, model.observe_parameters,
+        model.angles, observations, intervals, np.linalg.pinv(Q, hermitian=True),
+        np.linalg.pinv(model.R, hermitian=True), rate, around, after,
+    )  # fmt: skip
+    return after
 
 
 @njit(cache=True, nogil=True)
@@ -435,7 +439,6 @@ class NeuralSmoother:
         self._sizes = width, network.wide, told, count
         self._gathered = aligned(TILE, padded(4 * width + count))
         self._scratch = aligned(TILE, padded(network.wide) + padded(width) + padded(told))
-        self._V = np.linalg.pinv(model.R, hermitian=True)
 
     def run(
         self, observations: Array, intervals: Array, mean: Array, covariance: Array,
@@ -461,7 +464,6 @@ class NeuralSmoother:
         nodes, after = aligned(steps, padded(width)), aligned(steps, padded(width))
         features = np.zeros((steps, count), np.float32)
         corrections = np.empty((steps, told), np.float32)
-        W = precisions(model, intervals) if network.step == "gradient" else np.empty((0, n, n))
         for turn in range(network.iterations):
             sensed(model, network, observations, intervals, around, features)
             think(
@@ -481,16 +483,10 @@ class NeuralSmoother:
                 around, covariances, passed = found
                 continue
             told_now *= network.constants["shift_unit"]
-            if network.step == "network":
-                around = around + np.concatenate((np.zeros((1, n)), told_now))
-                continue
-            moved = np.empty_like(around)
-            climb(
-                model.linearise, model.parameters, model.observe_linearised,
-                model.observe_parameters, model.angles, observations, intervals, W, self._V,
-                network.rate, around, told_now, moved,
-            )  # fmt: skip
-            around = moved
+            if network.step == "gradient":
+                around = climbed(model, observations, intervals, around, network.rate)
+                told_now *= network.rate
+            around[1:] += told_now
         lost = np.flatnonzero(~np.isfinite(around).all(1))
         if lost.size:
             return max(int(lost[0]) - 1, 0)

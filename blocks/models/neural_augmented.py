@@ -41,8 +41,8 @@ class GraphNetwork(nn.Module):
         self.cell = nn.GRUCell(wide, width)
         self.inner, self.outer = nn.Linear(width, width), nn.Linear(width, told)
         with torch.no_grad():
-            self.outer.weight *= FRESH
-            self.outer.bias *= FRESH
+            self.outer.weight.mul_(FRESH)
+            self.outer.bias.mul_(FRESH)
         for name in ("state_centre", "state_weight", "motion_weight", "shift_unit"):
             self.register_buffer(name, torch.ones(n))
         for name in ("innovation_weight", "seen_centre", "seen_weight", "bias_unit"):

@@ -18,12 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blocks.kernels import matrices
 from blocks.kernels import neural_augmented as kernels
-from blocks.kernels.caching import njit
-from blocks.kernels.indirect import call_observe_linearised
+from blocks.kernels import smoother_gradients
 from blocks.kernels.neural_augmented import FURTHEST, TRUST, NeuralSmoother
-from blocks.kernels.smoother import Passed
 from blocks.kernels.state_space import StateSpace
 from blocks.models.neural_augmented import GraphNetwork
 from blocks.training.trajectories import Learner, Trajectories
@@ -31,108 +28,6 @@ from blocks.training.trajectories import Learner, Trajectories
 Array = np.ndarray[Any, Any]
 
 LOOKED = 20  # records of which units are taken
-
-
-@njit(cache=True, nogil=True)
-def _adjoint(
-    observe: Any, observe_parameters: Array, R: Array, observations: Array, around: Array,
-    covariances: Array, F: Array, Q: Array, given: Array, by_shift: Array, by_bias: Array,
-) -> bool:  # fmt: skip
-    """Gradients by shift and bias of a smoother's pass, given those by its states.
-
-    A force on the states, in place of innovations, moves the most likely trajectory by A^-1 times
-    that force: what the smoother with the same covariances makes of it. A shift into a step acts by
-    Q^-1 times the difference of the trajectory to the motion, which is the predicted covariance's
-    inverse times what the smoother adds to its prediction; that exists for singular Q, too.
-
-    observations  (time, m)         rows that are NaN did not count
-    around        (time + 1, n)     where the pass was linearised
-    covariances, F, Q   of Passed, (time + 1, n, n), with the state in front
-    given         (time + 1, n)     gradients by states
-    by_shift, by_bias  (time, n), (time, m)  written
-
-    False where a predicted covariance is not positive.
-    """
-    steps, m = observations.shape
-    n = given.shape[1]
-    P, L, work = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
-    means, predicted = np.empty((steps + 1, n)), np.empty((steps + 1, n))
-    lifted = np.empty((n, 1))
-    roots = np.empty((steps + 1, n, n))
-    z, e, H = np.empty(n), np.empty(m), np.empty((m, n))
-    kept, noise, solution = np.empty((m, n)), np.empty((m, m)), np.empty((m, 1))
-    for j in range(n):
-        means[0, j] = 0.0
-        for k in range(n):
-            means[0, j] += covariances[0, j, k] * given[0, k]
-    for i in range(1, steps + 1):
-        for j in range(n):
-            predicted[i, j] = 0.0
-            for k in range(n):
-                predicted[i, j] += F[i, j, k] * means[i - 1, k]
-            lifted[j, 0] = predicted[i, j]
-        matrices.sandwich(F[i], covariances[i - 1], Q[i], n, n, work, P)
-        if not matrices.root(P, n, L):
-            return False
-        for j in range(n):
-            for k in range(n):
-                roots[i, j, k] = L[j, k]
-        _solve(L, n, lifted)
-        for j in range(n):  # P (P_pred^-1 mean + force)
-            means[i, j] = 0.0
-            for k in range(n):
-                means[i, j] += covariances[i, j, k] * (lifted[k, 0] + given[i, k])
-    for j in range(n):
-        z[j] = means[steps, j]
-    for i in range(steps, 0, -1):
-        for j in range(n):
-            lifted[j, 0] = z[j] - predicted[i, j]
-        _solve(roots[i], n, lifted)
-        for j in range(n):
-            by_shift[i - 1, j] = lifted[j, 0]
-        for j in range(m):
-            there = not np.isnan(observations[i - 1, j])
-            for k in range(m):
-                both = there and not np.isnan(observations[i - 1, k])
-                noise[j, k] = R[j, k] if both else (1.0 if j == k else 0.0)
-        for j in range(n):
-            work[0, j] = around[i, j]
-        call_observe_linearised(observe, work[0], observe_parameters, e, H)
-        for j in range(m):
-            solution[j, 0] = 0.0
-            if not np.isnan(observations[i - 1, j]):
-                for k in range(n):
-                    solution[j, 0] += H[j, k] * z[k]
-        if not matrices.cholesky(noise, m, noise):
-            return False
-        _solve(noise, m, solution)
-        for j in range(m):
-            by_bias[i - 1, j] = solution[j, 0]
-        # z of the step before: mean + P F' (P_pred^-1 (z - predicted))
-        for j in range(n):
-            work[1, j] = 0.0
-            for k in range(n):
-                work[1, j] += F[i, k, j] * lifted[k, 0]
-        for j in range(n):
-            z[j] = means[i - 1, j]
-            for k in range(n):
-                z[j] += covariances[i - 1, j, k] * work[1, k]
-    return True
-
-
-@njit(cache=True, nogil=True)
-def _solve(L: Array, n: int, b: Array) -> None:
-    """b (n, 1) becomes (L L')^-1 b, without the directions that L has not."""
-    for i in range(n):
-        value = b[i, 0]
-        for k in range(i):
-            value -= L[i, k] * b[k, 0]
-        b[i, 0] = value / L[i, i] if L[i, i] > 0.0 else 0.0
-    for i in range(n - 1, -1, -1):
-        value = b[i, 0]
-        for k in range(i + 1, n):
-            value -= L[k, i] * b[k, 0]
-        b[i, 0] = value / L[i, i] if L[i, i] > 0.0 else 0.0
 
 
 class _Solve(torch.autograd.Function):
@@ -174,10 +69,9 @@ class _Solve(torch.autograd.Function):
         for row, passed in enumerate(ctx.passes):
             before, after = states[row, :-1] - passed.means[:-1], states[row, 1:]
             off = after - passed.predicted[1:] - np.einsum("tij,tj->ti", passed.F[1:], before)
-            _adjoint(
-                model.observe_linearised, model.observe_parameters, model.R, observations[row],
-                around[row], passed.covariances, passed.F, passed.Q,
-                np.ascontiguousarray(given[row]), by_shift[row], by_bias[row],
+            smoother_gradients.gradients(
+                model, observations[row], around[row], passed, given[row], by_shift[row],
+                by_bias[row],
             )  # fmt: skip
             # more Q lets the trajectory be where it is off the motion
             by_scale[row] = np.einsum("ti,ti->t", by_shift[row], off)
@@ -186,19 +80,6 @@ class _Solve(torch.autograd.Function):
 
 
 _solved: Callable[..., Tensor] = _Solve.apply
-
-
-@njit(cache=True, nogil=True)
-def _climbed(
-    linearise: Any, parameters: Array, observe: Any, observe_parameters: Array, angles: Array,
-    observations: Array, intervals: Array, W: Array, V: Array, around: Array, none: Array,
-    after: Array,
-) -> None:  # fmt: skip
-    for row in range(observations.shape[0]):
-        kernels.climb(
-            linearise, parameters, observe, observe_parameters, angles, observations[row],
-            intervals[row], W[row], V, 1.0, around[row], none, after[row],
-        )  # fmt: skip
 
 
 class Smoothing(Learner):
@@ -257,9 +138,7 @@ class Smoothing(Learner):
             return [torch.full((count, steps, model.size), math.nan)], track
         around = np.stack([guess[0] for guess in guesses if not isinstance(guess, int)])
         inputs: Array = np.empty((count, steps, 2 * m))
-        features: Array = np.zeros(
-            (count, steps, kernels.feature_count(model.size, m)), np.float32
-        )
+        features: Array = np.zeros((count, steps, kernels.feature_count(model.size, m)), np.float32)
         for row in range(count):
             kernels.seen_of(network, seen[row], inputs[row])
         embedded = self.network.embed(torch.from_numpy(inputs).to(like))
@@ -296,16 +175,14 @@ class Smoothing(Learner):
         none = torch.zeros_like(shift[:, :1])
         if step == "network":
             return states + torch.cat((none, shift), 1)
-        moved, W = np.empty_like(around), []
-        for intervals in part.intervals:
-            W.append(kernels.precisions(model, intervals))
-        _climbed(
-            model.linearise, model.parameters, model.observe_linearised, model.observe_parameters,
-            model.angles, part.observations, part.intervals, np.stack(W),
-            np.linalg.pinv(model.R, hermitian=True), around, np.zeros(shift.shape[1:]), moved,
-        )  # fmt: skip
+        moved = [
+            kernels.climbed(model, seen, intervals, states, 1.0)
+            for seen, intervals, states in zip(
+                part.observations, part.intervals, around, strict=True
+            )
+        ]
         rate = float(net.hyper["rate"])
-        slope = torch.from_numpy(moved - around).to(states)
+        slope = torch.from_numpy(np.stack(moved) - around).to(states)
         return states + rate * (slope + torch.cat((none, shift), 1))
 
     def _arranged(self) -> kernels.GraphNetwork:
@@ -348,10 +225,11 @@ def fresh(
         unit += float(np.square(guesses[row] - states[row]).mean()) / len(seen)
     moved, told = _differences(model, some, states)
     guessed, innovation = _differences(model, some, guesses)
-    if step == "newton":
-        shift_unit = 1.0 / _over(moved)
-    else:
-        shift_unit = 1.0 / units["state_weight"] if step == "network" and sees_states else 1.0
+    shift_unit = 1.0 / _over(moved)
+    if step == "network":
+        shift_unit = 1.0 / _over(states - units["state_centre"])
+    elif step == "gradient":
+        shift_unit = np.ones(n)
     _fill(
         network,
         {
@@ -371,7 +249,8 @@ def _fill(network: GraphNetwork, units: dict[str, Any]) -> None:
 def _over(values: Array) -> Array:
     """One over the root mean square of each column; NaN does not count."""
     mean = np.nanmean(np.square(values), tuple(range(values.ndim - 1)))
-    return 1.0 / np.sqrt(np.maximum(np.nan_to_num(mean, nan=1.0), 1e-12))
+    over: Array = 1.0 / np.sqrt(np.maximum(np.nan_to_num(mean, nan=1.0), 1e-12))
+    return over
 
 
 def _differences(model: StateSpace, some: Trajectories, states: Array) -> tuple[Array, Array]:

@@ -39,9 +39,7 @@ def run(weights, model, seen, intervals, keep=None):
 @pytest.mark.parametrize("variance", [0.0, 2.0])
 @pytest.mark.parametrize("start", ["smoother", "observations"])
 def test_where_nothing_is_corrected_a_linear_model_gives_the_joint_distribution(start, variance):
-    model = state_space.build(
-        "canonical", "identity", process_noise=0.1, initial_variance=variance
-    )
+    model = state_space.build("canonical", "identity", process_noise=0.1, initial_variance=variance)
     seen, intervals = simulated(model)
     found = run(constant_graph(np.zeros(5), 2, start=start, iterations=1), model, seen, intervals)
     F, Q, H = model.matrices(np.ones(1))

@@ -1,4 +1,4 @@
-"""The neural-augmented smoother as a block: windows, swaps, gaps, what it refuses, how it trains."""
+"""The neural-augmented smoother as a block: windows, swaps, what it refuses, how it trains."""
 
 import numpy as np
 import pytest
@@ -90,7 +90,8 @@ def test_what_does_not_fit_is_refused_and_the_old_weights_serve():
     ):
         with pytest.raises(WeightsError, match=said):
             block.take(weights)
-    np.testing.assert_array_equal(block.process(seen)[0].estimates, other.process(seen)[0].estimates)
+    found, wanted = (one.process(seen)[0].estimates for one in (block, other))
+    np.testing.assert_array_equal(found, wanted)
 
 
 def test_without_weights_it_says_how_to_get_some():

@@ -85,5 +85,6 @@ def test_where_a_record_goes_on_does_not_depend_on_who_smoothed_it():
     network, unit = fresh(model, data, step="newton", start="smoother", **SMALL)
     learner = Smoothing(network, model, unit)
     begin = learner.start(np.ones((2, 3)))
-    for taught, judged in zip(learner.teach(begin, data)[1], learner.judge(begin, data)[1]):
+    ends = learner.teach(begin, data)[1], learner.judge(begin, data)[1]
+    for taught, judged in zip(*ends, strict=True):
         np.testing.assert_allclose(taught, judged, rtol=1e-4, atol=1e-5)
