@@ -51,6 +51,7 @@ CATALOGUE: dict[str, str] = {
     "tracker.recursive_kalmannet": "blocks.tracker.recursive_kalmannet:RecursiveKalmanNet",
     "tracker.moving_horizon": "blocks.tracker.moving_horizon:MovingHorizon",
     "tracker.aircraft": "blocks.tracker.aircraft:Aircraft",
+    "tracker.neural_augmented_smoother": "blocks.tracker.neural_augmented:NeuralAugmentedSmoother",
     "tracker.particle": "blocks.tracker.particle:Particle",
     "tracker.rtsnet": "blocks.tracker.rtsnet:RTSNet",
     "tracker.smoother": "blocks.tracker.smoother:Smoother",

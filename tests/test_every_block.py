@@ -21,6 +21,8 @@ import pytest
 import soapy_stand_in
 import zmq_sides
 from gain_networks import random_gain, random_passes
+from gain_networks import random_gain
+from graph_networks import random_graph
 from random_layers import random_layers
 from rtl_tcp_server import Server, sending
 
@@ -709,6 +711,16 @@ CASES = [
     Case(
         "tracker.moving_horizon", "words", {**TURN, "iterations": 2},
         {"observations": ("word time observation", words(SEEN))},
+    ),
+    Case(
+        "tracker.neural_augmented_smoother", "stream", {**TURN, "lag": 20},
+        {"observations": ("time observation", SEEN), "interval_s": ("time", UNEVEN)},
+        weights=lambda: random_graph(5, 2),
+    ),
+    Case(
+        "tracker.neural_augmented_smoother", "words", WALK,
+        {"observations": ("word time observation", words(SEEN))},
+        weights=lambda: random_graph(2, 2, "network", start="observations"),
     ),
     Case(
         "tracker.particle", "stream", {**WALK, "particles": 50, "shrink": 0.99},
