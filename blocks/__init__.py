@@ -49,6 +49,7 @@ CATALOGUE: dict[str, str] = {
     "tracker.moving_horizon": "blocks.tracker.moving_horizon:MovingHorizon",
     "tracker.aircraft": "blocks.tracker.aircraft:Aircraft",
     "tracker.particle": "blocks.tracker.particle:Particle",
+    "tracker.recurrent": "blocks.tracker.recurrent:Recurrent",
     "tracker.smoother": "blocks.tracker.smoother:Smoother",
     "trainer.augmented": "blocks.trainer.augmented:Augmented",
     "trainer.bayesian": "blocks.trainer.bayesian:Bayesian",

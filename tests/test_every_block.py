@@ -22,6 +22,7 @@ import soapy_stand_in
 import zmq_sides
 from gain_networks import random_gain
 from random_layers import random_layers
+from recurrent_networks import random_network
 from rtl_tcp_server import Server, sending
 
 from blocks import CATALOGUE
@@ -717,6 +718,16 @@ CASES = [
     Case(
         "tracker.particle", "words", {**WALK, "particles": 50},
         {"observations": ("word time observation", words(SEEN))},
+    ),
+    Case(
+        "tracker.recurrent", "stream", TURN,
+        {"observations": ("time observation", SEEN), "interval_s": ("time", UNEVEN)},
+        weights=lambda: random_network(5, 2),
+    ),
+    Case(
+        "tracker.recurrent", "words", WALK,
+        {"observations": ("word time observation", words(SEEN))},
+        weights=lambda: random_network(2, 2, "predictions"),
     ),
     Case(
         "tracker.smoother", "stream", {"lag": 13},

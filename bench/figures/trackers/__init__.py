@@ -1,0 +1,1 @@
+"""Errors of all trackers on all models."""
