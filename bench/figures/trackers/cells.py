@@ -7,7 +7,8 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,20 +33,31 @@ class Cell(NamedTuple):
     method: str
     seed: int
 
-    @classmethod
-    def of(cls, text: str) -> Cell:
-        """From SCENARIO:NOISE:METHOD:SEED."""
-        scenario, noise_db, method, seed = text.split(":")
-        if scenario not in SCENARIOS or method not in METHODS:
-            raise ValueError(f"{text}: no such scenario or tracker")
-        return cls(scenario, float(noise_db), method, int(seed))
-
     def __str__(self) -> str:
         return f"{self.scenario}:{self.noise_db:g}:{self.method}:{self.seed}"
 
     def path(self, folder: Path) -> Path:
         """Its file."""
         return folder / f"{str(self).replace(':', '_')}.json"
+
+
+def cells(pattern: str = "*:*:*:*") -> list[Cell]:
+    """All that match SCENARIO:NOISE:METHOD:SEED, of which each may be a pattern.
+
+    Raises ValueError if none does.
+    """
+    found = [
+        cell
+        for name, scenario in SCENARIOS.items()
+        for noise_db in scenario.noises
+        for kind, method in METHODS.items()
+        if method.serves(name, scenario)
+        for seed in method.seeds
+        if fnmatchcase(str(cell := Cell(name, noise_db, kind, seed)), pattern)
+    ]
+    if not found:
+        raise ValueError(f"no cell is called {pattern}")
+    return found
 
 
 @dataclass(frozen=True)
@@ -82,7 +94,8 @@ def run(cell: Cell, amount: Amount = FULL) -> dict[str, Any]:
         found["training"] = told
     elif method.grid or (method.told == "frozen" and scenario.frozen is not None):
         grid = (method.grid or METHODS["ekf"].grid)[:: amount.settings]
-        tuning = scenario.simulated(cell.noise_db, amount.of(scenario.tuning), "tuning")
+        share = replace(amount, share=amount.share * method.tuning_share)
+        tuning = scenario.simulated(cell.noise_db, share.of(scenario.tuning), "tuning")
         errors = [_mean(errors_of(method, values | _scaled(s, r2), None, tuning)) for s in grid]
         best = min(range(len(grid)), key=errors.__getitem__)
         found["setting"] = dict(grid[best])
@@ -201,7 +214,7 @@ def _learned(
     options = {**scenario.schedule, **(method.learns or {}), **(amount.schedule or {})}
     learnt = getattr(importlib.import_module(module), name)(block, lessons, **options)
     told = {**learnt.training, **learnt.scores}
-    return Weights(block.kind, 1, learnt.arrays, learnt.hyper), told
+    return Weights(cell.method, 1, learnt.arrays, learnt.hyper), told
 
 
 def answer(cell: Cell, folder: Path, amount: Amount = FULL) -> dict[str, Any]:

@@ -18,6 +18,7 @@ class Method(NamedTuple):
     values   parameters of the block
     grid     settings that are tried on the tuning trajectories, in units of r2 where they are
              noise; none: the noise is that of the truth
+    tuning_share  of the tuning trajectories that settings are tried on
     learns   options of its training beside those of the scenario, or None: nothing is learned
     told     "told"; "truth": what is simulated; "frozen": as the papers' extended filter
     group    "filter", "learned filter", "black box", "smoother", "learned smoother"
@@ -30,6 +31,7 @@ class Method(NamedTuple):
     group: str = "filter"
     values: Values = {}  # noqa: RUF012
     grid: tuple[Values, ...] = ()
+    tuning_share: float = 1.0
     learns: Values | None = None
     told: str = "told"
     only: tuple[str, ...] = ()
@@ -67,7 +69,7 @@ _EVERY = process(noises(-7.0, 5.0))
 _FEW = process(noises(-6.0, 4.0, 1))
 _CLOUDS = tuple(
     {"process_noise": q, "observation_noise": r, "shrink": a}
-    for a in (1.0, 0.98) for q in noises(-6.0, 3.0, 1) for r in (1.0, 10.0)
+    for a in (1.0, 0.98) for q in noises(-6.0, 2.0, 1) for r in (1.0, 10.0)
 )  # fmt: skip
 _LINEAR = ("linear",)
 
@@ -85,7 +87,7 @@ METHODS = {
     "ukf": Method("UKF, tuned", "tracker.unscented_kalman", "tab:cyan", grid=_EVERY, marker="D"),
     "particle": Method(
         "particle filter, 1000, tuned", "tracker.particle", "tab:green", grid=_CLOUDS,
-        values={"particles": 1000}, marker="^",
+        tuning_share=0.25, values={"particles": 1000}, marker="^",
     ),
     "moving_horizon": Method(
         "moving horizon of 10, tuned", "tracker.moving_horizon", "tab:olive", grid=_FEW,
