@@ -33,8 +33,8 @@ class RecurrentTracker(nn.Module):
             self.register_buffer(f"{name}_shift", torch.zeros(size))
             self.register_buffer(f"{name}_scale", torch.ones(size))
         with torch.no_grad():
-            self.L3.weight *= FRESH
-            self.L3.bias *= FRESH
+            self.L3.weight.mul_(FRESH)
+            self.L3.bias.mul_(FRESH)
 
     def start(self, rows: int) -> Tensor:
         """The state of the GRU before the first step."""

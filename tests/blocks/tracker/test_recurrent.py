@@ -79,7 +79,7 @@ def test_a_row_that_is_missing_counts_as_seen_where_it_was_predicted():
 def test_a_bearing_is_compared_around_the_circle():
     seen = simulated(**RADAR, length=20).observations
     found, turned = (
-        served(random_network(5, 2), **RADAR).process(seen + [0.0, turn])
+        served(random_network(5, 2), **RADAR).process(seen + np.array([0.0, turn]))
         for turn in (0.0, 2.0 * np.pi)
     )
     np.testing.assert_allclose(turned.estimates, found.estimates, rtol=1e-6)
