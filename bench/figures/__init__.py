@@ -6,9 +6,7 @@
     python -m bench.figures trackers   # bench/figures/trackers says what they are
     python -m bench.figures --jobs 4   # the same numbers, from four processes
 
-The detectors' part
-
-writes CHANNEL.png, detectors.json and detectors.md into the folder figures/ (--out), which git
+The detectors' part writes CHANNEL.png, detectors.json and detectors.md into the folder figures/ (--out), which git
 leaves alone. bench/DETECTORS.md holds a run.
 
 The experiment of Shlezinger et al., "Model-Based Deep Learning", Proc. IEEE 2023, Fig. 16, and of

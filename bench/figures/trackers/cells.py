@@ -203,7 +203,7 @@ def _learned(
 
     block = make(
         catalogue.find(method.block),
-        {**values, "initial_variance": scenario.start_variance}, Context("tracker", "0", cell.seed),
+        {**values, "initial_variance": scenario.spread}, Context("tracker", "0", cell.seed),
     )  # fmt: skip
     assert isinstance(block, Learned)
     module, _, name = block.trained_by.partition(":")

@@ -58,6 +58,7 @@ class Scenario(NamedTuple):
     schedule  how what learns is trained, blocks/training/trajectories.py: Schedule
     substeps  of the motion of the truth within a step
     start_variance  of the starts of different trajectories
+    spread    variance of what trackers that learn start with around the true state
     """
 
     title: str
@@ -74,6 +75,7 @@ class Scenario(NamedTuple):
     frozen: Values | None = None
     substeps: int = 1
     start_variance: float = 0.0
+    spread: float = 0.0
 
     def noise(self, noise_db: float) -> tuple[float, float]:
         """q2 and r2."""
@@ -155,14 +157,14 @@ SCENARIOS = {
     ),
     "decimated": Scenario(
         "Lorenz in steps of 10 us, told the papers' step", "T.IX", (0.0,), None, _LORENZ,
-        frozen=_FROZEN, substeps=2000, start_variance=10.0, test=Size(20, 3000),
+        frozen=_FROZEN, substeps=2000, start_variance=10.0, spread=0.1, test=Size(20, 3000),
         training=Size(20, 2000), held_out=Size(8, 1000), tuning=Size(10, 1500),
         schedule={**_PIECES, "steps": 2000, "long_steps": 1000},
     ),
     "decimated_rk4": Scenario(
         "Lorenz in steps of 10 us, told Runge-Kutta", "T.IX", (0.0,), None,
         {**_LORENZ, "motion": "lorenz_rk4", "motion_parameters": {}}, truth=_LORENZ,
-        substeps=2000, start_variance=10.0, test=Size(20, 3000),
+        substeps=2000, start_variance=10.0, spread=0.1, test=Size(20, 3000),
         training=Size(20, 2000), held_out=Size(8, 1000), tuning=Size(10, 1500),
         schedule={**_PIECES, "steps": 2000, "long_steps": 1000},
     ),
