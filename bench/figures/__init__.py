@@ -6,8 +6,8 @@
     python -m bench.figures trackers   # bench/figures/trackers says what they are
     python -m bench.figures --jobs 4   # the same numbers, from four processes
 
-The detectors' part writes CHANNEL.png, detectors.json and detectors.md into the folder figures/ (--out), which git
-leaves alone. bench/DETECTORS.md holds a run.
+The detectors' part writes CHANNEL.png, detectors.json and detectors.md into the folder figures/
+(--out), which git leaves alone. bench/DETECTORS.md holds a run.
 
 The experiment of Shlezinger et al., "Model-Based Deep Learning", Proc. IEEE 2023, Fig. 16, and of
 Shlezinger, Eldar and Boyd, IEEE Access 2022, Fig. 9, with what they leave out: least squares and
