@@ -90,20 +90,11 @@ def run(cell: Cell, amount: Amount = FULL) -> dict[str, Any]:
     begin = time.process_time()
     if method.learns is not None:
         values["process_noise"] = q2
-        weights, told = _learned(cell, scenario, method, values, amount)
-        found["training"] = told
+        if method.begins_as:
+            values |= _tuned(cell, scenario, METHODS[method.begins_as], amount, found)
+        weights, found["training"] = _learned(cell, scenario, method, values, amount)
     elif method.grid or (method.told == "frozen" and scenario.frozen is not None):
-        grid = (method.grid or METHODS["ekf"].grid)[:: amount.settings]
-        share = replace(amount, share=amount.share * method.tuning_share)
-        tuning = scenario.simulated(cell.noise_db, share.of(scenario.tuning), "tuning")
-        errors = [_mean(errors_of(method, values | _scaled(s, r2), None, tuning)) for s in grid]
-        best = min(range(len(grid)), key=errors.__getitem__)
-        found["setting"] = dict(grid[best])
-        found["tuning"] = [
-            {**s, "mse": error if error < math.inf else None}
-            for s, error in zip(grid, errors, strict=True)
-        ]
-        values |= _scaled(grid[best], r2)
+        values |= _tuned(cell, scenario, method, amount, found)
     else:
         values["process_noise"] = q2
     found["preparation_s"] = time.process_time() - begin
@@ -114,6 +105,25 @@ def run(cell: Cell, amount: Amount = FULL) -> dict[str, Any]:
     found["us_per_step"] = 1e6 * spent / test.states[:, :, 0].size
     found["mse"] = [error if error < math.inf else None for error in errors.tolist()]
     return found
+
+
+def _tuned(
+    cell: Cell, scenario: Scenario, method: Method, amount: Amount, found: dict[str, Any]
+) -> dict[str, Any]:
+    """Noise, and what else there is in a grid, that is best on the tuning trajectories."""
+    r2 = scenario.noise(cell.noise_db)[1]
+    values = _values(scenario, method) | {"observation_noise": r2}
+    grid = (method.grid or METHODS["ekf"].grid)[:: amount.settings]
+    share = replace(amount, share=amount.share * method.tuning_share)
+    tuning = scenario.simulated(cell.noise_db, share.of(scenario.tuning), "tuning")
+    errors = [_mean(errors_of(method, values | _scaled(s, r2), None, tuning)) for s in grid]
+    best = min(range(len(grid)), key=errors.__getitem__)
+    found["setting"] = dict(grid[best])
+    found["tuning"] = [
+        {**s, "mse": error if error < math.inf else None}
+        for s, error in zip(grid, errors, strict=True)
+    ]
+    return _scaled(grid[best], r2)
 
 
 def _values(scenario: Scenario, method: Method) -> dict[str, Any]:

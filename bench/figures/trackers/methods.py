@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from bench.figures.trackers.scenarios import Scenario
+from pipeline import catalogue
 
 Values = Mapping[str, Any]
 
@@ -20,6 +21,7 @@ class Method(NamedTuple):
              noise; none: the noise is that of the truth
     tuning_share  of the tuning trajectories that settings are tried on
     learns   options of its training beside those of the scenario, or None: nothing is learned
+    begins_as  tracker whose process noise it is told, as that was tuned; else that of the truth
     told     "told"; "truth": what is simulated; "frozen": as the papers' extended filter
     group    "filter", "learned filter", "black box", "smoother", "learned smoother"
     only     scenarios that it is for, or (): all
@@ -33,6 +35,7 @@ class Method(NamedTuple):
     grid: tuple[Values, ...] = ()
     tuning_share: float = 1.0
     learns: Values | None = None
+    begins_as: str = ""
     told: str = "told"
     only: tuple[str, ...] = ()
     line: str = "-"
@@ -40,6 +43,8 @@ class Method(NamedTuple):
 
     def serves(self, name: str, scenario: Scenario) -> bool:
         """Whether the study runs it there."""
+        if self.block not in catalogue.names():
+            return False
         if self.told == "truth" and not scenario.truth:
             return False
         if self.told == "truth" and scenario.substeps > 1:
@@ -72,6 +77,7 @@ _CLOUDS = tuple(
     for a in (1.0, 0.98) for q in noises(-6.0, 2.0, 1) for r in (1.0, 10.0)
 )  # fmt: skip
 _LINEAR = ("linear",)
+_NOISE = {"steps": 600, "long_steps": 300, "rate": 1e-2, "decay": 0.0, "every": 50, "patience": 10}
 
 METHODS = {
     "kalman": Method("Kalman filter", "tracker.kalman", "black", only=_LINEAR, marker=""),
@@ -109,6 +115,22 @@ METHODS = {
         "KalmanNet", "tracker.kalmannet", "tab:red", "learned filter", learns={},
         values={"covariance": "none"},
     ),
+    "split_kalmannet": Method(
+        "Split-KalmanNet", "tracker.split_kalmannet", "tab:orange", "learned filter", learns={},
+        marker="<",
+    ),
+    "recursive_kalmannet": Method(
+        "recursive KalmanNet", "tracker.recursive_kalmannet", "gold", "learned filter", learns={},
+        begins_as="ekf", marker=">",
+    ),
+    "learned_noise": Method(
+        "EKF, learned noise", "tracker.learned_noise", "navy", "learned filter", begins_as="ekf",
+        learns=_NOISE, marker="*",
+    ),
+    "learned_noise_corrected": Method(
+        "EKF, learned noise, drift and tilt", "tracker.learned_noise", "teal", "learned filter",
+        begins_as="ekf", learns={**_NOISE, "drift": 24, "tilt": True}, marker="P",
+    ),
     "smoother": Method(
         "RTS smoother, tuned", "tracker.smoother", "tab:blue", "smoother", grid=_EVERY, line="--",
         marker="s",
@@ -116,5 +138,13 @@ METHODS = {
     "smoother_iterated": Method(
         "RTS smoother, 5 passes, tuned", "tracker.smoother", "tab:cyan", "smoother", grid=_FEW,
         values={"iterations": 5}, line="--", marker="D",
+    ),
+    "rtsnet": Method(
+        "RTSNet", "tracker.rtsnet", "tab:red", "learned smoother", learns={}, begins_as="smoother",
+        line="--",
+    ),
+    "neural_augmented": Method(
+        "neural-augmented smoother", "tracker.neural_augmented_smoother", "tab:purple",
+        "learned smoother", learns={}, begins_as="smoother", line="--", marker="X",
     ),
 }  # fmt: skip
