@@ -54,6 +54,7 @@ CATALOGUE: dict[str, str] = {
     "tracker.neural_augmented_smoother": "blocks.tracker.neural_augmented:NeuralAugmentedSmoother",
     "tracker.particle": "blocks.tracker.particle:Particle",
     "tracker.rtsnet": "blocks.tracker.rtsnet:RTSNet",
+    "tracker.recurrent": "blocks.tracker.recurrent:Recurrent",
     "tracker.smoother": "blocks.tracker.smoother:Smoother",
     "trainer.augmented": "blocks.trainer.augmented:Augmented",
     "trainer.bayesian": "blocks.trainer.bayesian:Bayesian",

@@ -24,6 +24,7 @@ from gain_networks import random_gain, random_passes
 from gain_networks import random_gain
 from graph_networks import random_graph
 from random_layers import random_layers
+from recurrent_networks import random_network
 from rtl_tcp_server import Server, sending
 
 from blocks import CATALOGUE
@@ -744,6 +745,14 @@ CASES = [
         "tracker.rtsnet", "words", WALK,
         {"observations": ("word time observation", words(SEEN))},
         weights=lambda: random_passes(2, 2, 2),
+        "tracker.recurrent", "stream", TURN,
+        {"observations": ("time observation", SEEN), "interval_s": ("time", UNEVEN)},
+        weights=lambda: random_network(5, 2),
+    ),
+    Case(
+        "tracker.recurrent", "words", WALK,
+        {"observations": ("word time observation", words(SEEN))},
+        weights=lambda: random_network(2, 2, "predictions"),
     ),
     Case(
         "tracker.smoother", "stream", {"lag": 13},
