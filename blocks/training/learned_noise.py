@@ -31,7 +31,7 @@ FLOOR = 1e-9  # of the largest variance: what is added where a first covariance 
 
 
 @njit(cache=True, nogil=True)
-def _move(
+def move(
     linearise: Any, parameters: Array, states: Array, intervals: Array, moved: Array,
     jacobians: Array,
 ) -> None:  # fmt: skip
@@ -42,7 +42,7 @@ def _move(
 
 
 @njit(cache=True, nogil=True)
-def _see(observe: Any, parameters: Array, states: Array, seen: Array, jacobians: Array) -> None:
+def see(observe: Any, parameters: Array, states: Array, seen: Array, jacobians: Array) -> None:
     for row in range(states.shape[0]):
         call_observe_linearised(observe, states[row], parameters, seen[row], jacobians[row])
 
@@ -166,7 +166,7 @@ class Recursion(Autograd):
     def _moved(self, states: Tensor, intervals: Array) -> tuple[Tensor, Tensor]:
         model, rows = self.model, len(states)
         values, jacobians = np.empty((rows, model.size)), np.empty((rows, model.size, model.size))
-        _move(
+        move(
             model.linearise, model.parameters, states.detach().numpy(),
             np.ascontiguousarray(intervals), values, jacobians,
         )  # fmt: skip
@@ -176,7 +176,7 @@ class Recursion(Autograd):
     def _seen(self, states: Tensor) -> tuple[Tensor, Tensor]:
         model, rows = self.model, len(states)
         values, jacobians = np.empty((rows, model.rows)), np.empty((rows, model.rows, model.size))
-        _see(
+        see(
             model.observe_linearised, model.observe_parameters, states.detach().numpy(), values,
             jacobians,
         )  # fmt: skip
@@ -205,7 +205,7 @@ def regress(network: NoiseNetwork, model: StateSpace, training: Trajectories) ->
     if network.hyper["tilt"]:
         flat = states.reshape(-1, model.size)
         seen = np.empty((len(flat), model.rows))
-        _see(
+        see(
             model.observe_linearised, model.observe_parameters, flat, seen,
             np.empty((len(flat), model.rows, model.size)),
         )  # fmt: skip
@@ -221,7 +221,7 @@ def regress(network: NoiseNetwork, model: StateSpace, training: Trajectories) ->
     before = np.ascontiguousarray(states[:, :-1]).reshape(-1, model.size)
     intervals = np.ascontiguousarray(training.intervals[:, 1:]).ravel()
     after = np.empty_like(before)
-    _move(
+    move(
         model.linearise, model.parameters, before, intervals, after,
         np.empty((len(before), model.size, model.size)),
     )  # fmt: skip
