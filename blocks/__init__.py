@@ -49,6 +49,7 @@ CATALOGUE: dict[str, str] = {
     "tracker.kalmannet": "blocks.tracker.kalmannet:KalmanNet",
     "tracker.split_kalmannet": "blocks.tracker.split_kalmannet:SplitKalmanNet",
     "tracker.recursive_kalmannet": "blocks.tracker.recursive_kalmannet:RecursiveKalmanNet",
+    "tracker.learned_noise": "blocks.tracker.learned_noise:LearnedNoise",
     "tracker.moving_horizon": "blocks.tracker.moving_horizon:MovingHorizon",
     "tracker.aircraft": "blocks.tracker.aircraft:Aircraft",
     "tracker.neural_augmented_smoother": "blocks.tracker.neural_augmented:NeuralAugmentedSmoother",
