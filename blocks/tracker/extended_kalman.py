@@ -75,6 +75,12 @@ class ExtendedKalman(Filter, name="tracker.extended_kalman"):
 
     def _filter(self, seen: Array, intervals: Array, mean: Array, matrix: Array, out: Track) -> int:
         return extended_kalman.extended(
-            self._model, seen, intervals, mean, matrix, out, is_joseph=self.form == "joseph",
+            self._model,
+            seen,
+            intervals,
+            mean,
+            matrix,
+            out,
+            is_joseph=self.form == "joseph",
             variances=self._told,
         )
