@@ -745,6 +745,8 @@ CASES = [
         "tracker.rtsnet", "words", WALK,
         {"observations": ("word time observation", words(SEEN))},
         weights=lambda: random_passes(2, 2, 2),
+    ),
+    Case(
         "tracker.recurrent", "stream", TURN,
         {"observations": ("time observation", SEEN), "interval_s": ("time", UNEVEN)},
         weights=lambda: random_network(5, 2),

@@ -185,9 +185,20 @@ class Filter:
             raise ValueError(f"intervals are {intervals.dtype}, hidden has {hidden.shape}")
         return int(
             _run(
-                observations, intervals, model.linearise, model.parameters,
-                model.observe_linearised, model.observe_parameters, model.angles, model.step_s,
-                *self.noise, mean, covariance, hidden, *self._scratch, *out,
+                observations,
+                intervals,
+                model.linearise,
+                model.parameters,
+                model.observe_linearised,
+                model.observe_parameters,
+                model.angles,
+                model.step_s,
+                *self.noise,
+                mean,
+                covariance,
+                hidden,
+                *self._scratch,
+                *out,
             )  # fmt: skip
         )
 

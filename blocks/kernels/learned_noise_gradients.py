@@ -266,7 +266,13 @@ def backward(
         by_h[:] = 0.0
         for t in range(time - 1, -1, -1):
             over = intervals[row, t] / step_s
-            K, H, F, v, e = tape.K[row, t], tape.H[row, t], tape.F[row, t], tape.v[row, t], tape.e[row, t]
+            K, H, F, v, e = (
+                tape.K[row, t],
+                tape.H[row, t],
+                tape.F[row, t],
+                tape.v[row, t],
+                tape.e[row, t],
+            )
             factors = tape.factors[row, t]
             for i in range(m):
                 by_x[i] += by_means[row, t, i]
@@ -324,7 +330,9 @@ def backward(
                     g.told[i, units] += value
                     for k in range(units):
                         gates = tape.gates[row, t]
-                        now = (1.0 - gates[1, k]) * gates[2, k] + gates[1, k] * tape.hidden[row, t, k]
+                        now = (1.0 - gates[1, k]) * gates[2, k] + gates[1, k] * tape.hidden[
+                            row, t, k
+                        ]
                         g.told[i, k] += value * now
                         by_new[k] += value * told[i, k]
                 _cell_back(

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from blocks.kernels import recursive_kalmannet
-from blocks.models.recursive_kalmannet import RecursiveNetwork
 from blocks.trainer.gain_filters import learned
 from blocks.trainer.trajectories import scheduled, trajectories
-from blocks.training.recursive_kalmannet import Likely, usual_scales
+from blocks.training.recursive_kalmannet import Likely, network_like, usual
 from blocks.training.trajectories import Schedule
 from pipeline.train import Learnt, Lessons
 
@@ -24,10 +23,8 @@ def fit(
     The rest are those of blocks/training/trajectories.py: Schedule. Covariances are calibrated.
     """
     model = block._build()
-    scales = usual_scales(model, trajectories(lessons.training, model.step_s))
-    network = RecursiveNetwork(
-        model.size, model.rows, *(s.tolist() for s in scales), in_mult=in_mult, units=units
-    )
+    known = trajectories(lessons.training, model.step_s)
+    network = network_like(usual(model, known), in_mult=in_mult, units=units)
     return learned(
         Likely(network, model), model, recursive_kalmannet.network_of, lessons, schedule, {}
     )

@@ -3,9 +3,10 @@
 Bar-Shalom, Li, Kirubarajan, "Estimation with Applications to Tracking and Navigation", 2001, 5.4:
 of a consistent filter of m states the normalised squared error, e' P^-1 e, is m on average. The
 observation noise R is measured on trajectories whose states are known. Q and the share c of the
-noise that the gain lets in (kernels/kalmannet_filter.py) are those under which the errors on these
-trajectories are likeliest; there c makes the average m. Of Recursive KalmanNet, whose networks tell
-the noise, only c is fitted, and Q is measured, for what it foretells of observations.
+noise that the gain lets in (kernels/kalmannet_filter.py) are those under which errors and
+innovations on these trajectories are likeliest; then both are scaled to make the average m. Of
+Recursive KalmanNet, whose networks tell the noise, only c is fitted, and Q is measured, for what it
+foretells of observations.
 """
 
 from __future__ import annotations
@@ -87,20 +88,22 @@ def calibrated(network: Network, model: StateSpace, known: Trajectories) -> Cali
         raise ValueError("all held-out trajectories are lost, so covariances cannot be calibrated")
     known = known.part(kept, slice(None))
     Q, R = measured(model, known)
-    if isinstance(network, RecursiveGain):
-        share = 1.0
-        for _ in range(3):  # the start of a trajectory has a covariance of its own
-            share *= _nees(Filters(network, model, Calibration(Q, R, share)), known).mean() / m
-        return Calibration(Q, R, share)
-    errors = np.square(filtered(Filters(network, model), known, spread=False).estimates
-                       - known.states).mean((0, 1))  # fmt: skip
+    found = Calibration(Q, R, 1.0)
+    if not isinstance(network, RecursiveGain):
+        off = filtered(Filters(network, model), known, spread=False).estimates - known.states
+        errors = np.square(off).mean((0, 1))
 
-    def loss(parameters: Array) -> float:
-        return _loss(Filters(network, model, _of(parameters, R)), known)
+        def loss(parameters: Array) -> float:
+            return _loss(Filters(network, model, _of(parameters, R)), known)
 
-    shares = (1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-6)
-    begins = [_parameters(Q + np.diag(share * errors)) for share in shares]
-    return _of(_least(loss, min(begins, key=loss)), R)
+        shares = (1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-6)
+        begins = [_parameters(Q + np.diag(share * errors)) for share in shares]
+        found = _of(_least(loss, min(begins, key=loss)), R)
+    for _ in range(3):  # the start of a trajectory has a covariance of its own
+        scale = float(_nees(Filters(network, model, found), known).mean() / m)
+        process = Q if isinstance(network, RecursiveGain) else scale * found.process
+        found = Calibration(process, R, scale * found.share)
+    return found
 
 
 def _parameters(Q: Array) -> Array:
@@ -141,14 +144,14 @@ def _nees(filters: Filters, known: Trajectories) -> Array:
 
 
 def _loss(filters: Filters, known: Trajectories) -> float:
-    """Negative log-likelihood of the errors per step, without its constant [nat]."""
+    """Negative log-likelihood of errors and innovations per step, without its constant [nat]."""
     out = filtered(filters, known, spread=True)
     signs, logs = np.linalg.slogdet(out.covariances)
-    if not ((signs > 0.0) & np.isfinite(logs)).all():
+    if not ((signs > 0.0) & np.isfinite(logs) & (out.det > 0.0)).all():
         return BOUND
     off = out.estimates - known.states
     solved = np.linalg.solve(out.covariances, off[..., None])[..., 0]
-    return float(0.5 * ((off * solved).sum(-1) + logs).mean())
+    return float(0.5 * ((off * solved).sum(-1) + logs + out.nis + np.log(out.det)).mean())
 
 
 def _least(loss: Callable[[Array], float], begin: Array) -> Array:

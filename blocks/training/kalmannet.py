@@ -157,7 +157,8 @@ class Recursion:
     def jacobians(self, states: Array, intervals: Array) -> tuple[Array, Array]:
         """Those of the motion (rows, m, m) at states (rows, m), and of what is seen after it."""
         _, _, moving, seeing = predicted_of(
-            torch.from_numpy(states), np.ascontiguousarray(intervals), self.model
+            torch.from_numpy(np.ascontiguousarray(states)), np.ascontiguousarray(intervals),
+            self.model,
         )
         return moving.numpy(), seeing.numpy()
 

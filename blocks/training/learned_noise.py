@@ -240,7 +240,9 @@ def regress(network: NoiseNetwork, model: StateSpace, training: Trajectories) ->
     weight = torch.from_numpy(1.0 / np.maximum(rest.std(0), 1e-9 * np.abs(target).max() + 1e-300))
     x, y = torch.from_numpy(before), torch.from_numpy(target)
     fitted = [p for name, p in network.named_parameters() if name.startswith("drift")]
-    search = torch.optim.LBFGS(fitted, max_iter=REFINE, history_size=30, line_search_fn="strong_wolfe")
+    search = torch.optim.LBFGS(
+        fitted, max_iter=REFINE, history_size=30, line_search_fn="strong_wolfe"
+    )
 
     def error() -> Tensor:
         search.zero_grad()

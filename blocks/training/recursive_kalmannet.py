@@ -8,41 +8,71 @@ No gradient passes through the Jacobians of motion and observation.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from blocks.kernels.state_space import StateSpace
+from blocks.models.recursive_kalmannet import RecursiveNetwork
 from blocks.training.calibration import measured
 from blocks.training.kalmannet import Branch, Layers, Recursion, Track, Unrolled
 from blocks.training.trajectories import Trajectories
 
 Array = np.ndarray[Any, Any]
 
+FOLLOWED = 100  # trajectories, and steps of each, that tell what is usual
 
-def usual_scales(model: StateSpace, known: Trajectories) -> tuple[Array, Array]:
-    """How large errors of a state (m,) and innovations (n,) are in a filter that knows the noise.
 
-    Its covariances are followed along the true states.
+class Usual(NamedTuple):
+    """What is usual of a filter that knows the noise.
+
+    states, observations  (m,), (n,)  how large its errors and innovations are
+    gain                  (m, n)      its mean gain
+    factor                (m, m)      lower root of the mean covariance of the noise it lets in
     """
-    m = model.size
+
+    states: Array
+    observations: Array
+    gain: Array
+    factor: Array
+
+
+def usual(model: StateSpace, known: Trajectories) -> Usual:
+    """That of the noise that is measured; its covariances are followed along the true states."""
+    m, n = model.size, model.rows
     Q, R = measured(model, known)
     Q = Q + 1e-9 * np.eye(m) * np.trace(Q) + 1e-12 * np.eye(m)
-    unrolled = Recursion(None, model)
-    count = min(len(known.states), 50)
+    recursion, count = Recursion(None, model), min(len(known.states), FOLLOWED)
     P = np.tile(model.initial_covariance, (count, 1, 1))
-    states, seen = np.zeros(m), np.zeros(model.rows)
-    steps = known.states.shape[1] - 1
+    steps = min(known.states.shape[1] - 1, FOLLOWED)
+    spread, seen, gain, noise = np.zeros(m), np.zeros(n), np.zeros((m, n)), np.zeros((m, m))
     for t in range(steps):
-        F, H = unrolled.jacobians(known.states[:count, t], known.intervals[:count, t + 1])
+        F, H = recursion.jacobians(known.states[:count, t], known.intervals[:count, t + 1])
         P = F @ P @ F.swapaxes(1, 2) + Q
         S = H @ P @ H.swapaxes(1, 2) + R
-        P = P - P @ H.swapaxes(1, 2) @ np.linalg.solve(S, H @ P)
-        states += P.diagonal(axis1=1, axis2=2).mean(0) / steps
+        K = np.linalg.solve(S, H @ P).swapaxes(1, 2)
+        A = np.eye(m) - K @ H
+        P = A @ P
+        spread += P.diagonal(axis1=1, axis2=2).mean(0) / steps
         seen += S.diagonal(axis1=1, axis2=2).mean(0) / steps
-    return np.sqrt(states), np.sqrt(seen)
+        gain += K.mean(0) / steps
+        noise += (A @ Q @ A.swapaxes(1, 2) + K @ R @ K.swapaxes(1, 2)).mean(0) / steps
+    return Usual(np.sqrt(spread), np.sqrt(seen), gain, np.linalg.cholesky(noise))
+
+
+def network_like(usual: Usual, **sizes: int) -> RecursiveNetwork:
+    """A fresh network that begins near the usual gain and noise."""
+    scales = usual.states.tolist(), usual.observations.tolist()
+    network = RecursiveNetwork(*usual.gain.shape, *scales, **sizes)
+    C = usual.factor / usual.states[:, None]
+    np.fill_diagonal(C, np.log(np.expm1(C.diagonal())))
+    lower = C[np.tril_indices(len(C))]
+    with torch.no_grad():
+        for branch, begin in ((network.K, usual.gain.ravel()), (network.C, lower)):
+            branch.L3.bias += torch.from_numpy(begin).to(branch.L3.bias)
+    return network
 
 
 class Carried(Recursion):
