@@ -21,7 +21,6 @@ import pytest
 import soapy_stand_in
 import zmq_sides
 from gain_networks import random_gain, random_passes
-from gain_networks import random_gain
 from graph_networks import random_graph
 from random_layers import random_layers
 from recurrent_networks import random_network

@@ -157,7 +157,8 @@ class Recursion:
     def jacobians(self, states: Array, intervals: Array) -> tuple[Array, Array]:
         """Those of the motion (rows, m, m) at states (rows, m), and of what is seen after it."""
         _, _, moving, seeing = predicted_of(
-            torch.from_numpy(np.ascontiguousarray(states)), np.ascontiguousarray(intervals),
+            torch.from_numpy(np.ascontiguousarray(states)),
+            np.ascontiguousarray(intervals),
             self.model,
         )
         return moving.numpy(), seeing.numpy()
@@ -254,7 +255,7 @@ class Unrolled(Learner):
 
     def _layers(self) -> Layers:
         """The layers of the network."""
-        kind = Layers2 if hasattr(self.network, "GRU_Q") else _Layers1
+        kind = Layers2 if hasattr(self.network, "GRU_Q") else Layers1
         return kind(self.network, self._dense)
 
     def start(self, states: Array) -> tuple[Array, ...]:
@@ -519,10 +520,10 @@ class Layers2(Layers):
         return features, [before_q, before_sigma, before_s]
 
 
-class _Layers1(Layers):
+class Layers1(Layers):
     """Those of architecture #1."""
 
-    def __init__(self, net: Any, dense: type[Dense]) -> None:
+    def __init__(self, net: Any, dense: type[Dense] = Dense) -> None:
         self.first, self.gru = dense(net.L1), Gru(net.GRU)
         self.second, self.third = dense(net.L2), dense(net.L3, relu=False)
         layers = [self.first, self.gru, self.second, self.third]

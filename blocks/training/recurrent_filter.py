@@ -15,8 +15,7 @@ import torch
 
 from blocks.kernels.recurrent_filter import DIFFERENCES, OBSERVATIONS
 from blocks.kernels.state_space import StateSpace
-from blocks.training.kalmannet import _Layers1 as Layers
-from blocks.training.kalmannet import _predict as predict_rows
+from blocks.training.kalmannet import Layers1, predict
 from blocks.training.trajectories import Learner, Trajectories
 
 Array = np.ndarray[Any, Any]
@@ -34,7 +33,7 @@ class Recurrent(Learner):
 
     def __init__(self, network: Any, model: StateSpace) -> None:
         self.network, self.model = network, model
-        self.layers = Layers(network)
+        self.layers = Layers1(network)
         self._dtype = network.L1.weight.detach().numpy().dtype
         scales = "input_shift", "input_scale", "output_shift", "output_scale"
         self._scales = [getattr(network, name).numpy() for name in scales]
@@ -141,7 +140,7 @@ class Recurrent(Learner):
         """Predicted states and observations, with their Jacobians of step t."""
         model = self.model
         after, foretold = np.empty((len(mean), model.size)), np.empty((len(mean), model.rows))
-        predict_rows(
+        predict(
             model.linearise, model.parameters, model.observe_linearised, model.observe_parameters,
             mean.astype(np.float64), np.ascontiguousarray(intervals), after, foretold,
             self._moving[t], self._seeing[t],
