@@ -20,7 +20,13 @@ import numpy as np
 import pytest
 import soapy_stand_in
 import zmq_sides
-from gain_networks import random_gain, random_passes
+from gain_networks import (
+    calibrated,
+    random_gain,
+    random_passes,
+    random_recursive,
+    random_split,
+)
 from graph_networks import random_graph
 from random_layers import random_layers
 from recurrent_networks import random_network
@@ -703,6 +709,26 @@ CASES = [
         "tracker.kalmannet", "words", WALK,
         {"observations": ("word time observation", words(SEEN))},
         weights=lambda: random_gain(2, 2, architecture=1),
+    ),
+    Case(
+        "tracker.split_kalmannet", "stream", TURN,
+        {"observations": ("time observation", SEEN), "interval_s": ("time", UNEVEN)},
+        weights=lambda: calibrated(random_split(5, 2), np.eye(5), np.eye(2)),
+    ),
+    Case(
+        "tracker.split_kalmannet", "words", WALK,
+        {"observations": ("word time observation", words(SEEN))},
+        weights=lambda: random_split(2, 2),
+    ),
+    Case(
+        "tracker.recursive_kalmannet", "stream", TURN,
+        {"observations": ("time observation", SEEN), "interval_s": ("time", UNEVEN)},
+        weights=lambda: random_recursive(5, 2),
+    ),
+    Case(
+        "tracker.recursive_kalmannet", "words", WALK,
+        {"observations": ("word time observation", words(SEEN))},
+        weights=lambda: calibrated(random_recursive(2, 2), np.eye(2), np.eye(2)),
     ),
     Case(
         "tracker.moving_horizon", "stream", {**TURN, "window": 7},
