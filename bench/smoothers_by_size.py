@@ -16,7 +16,7 @@ network   the graph network alone, from the observations
 smoother  the extended RTS smoother; its process noise is tuned on the same samples
 
 A method learns from trajectories of at most 1000 samples and is stopped on a quarter as many more
-of its own; test trajectories, 10 of 1000, are the same for all. Every point gets the same time.
+of its own; test trajectories, 10 of 1000, are the same for all. Every point gets the same processor time.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def learned(
     method: str, seed: int, best: float, training: tuple[Array, Array],
     held_out: tuple[Array, Array], seconds: float,
 ) -> tuple[Weights, int]:  # fmt: skip
-    """Weights after so much time, and the steps of Adam that they took."""
+    """Weights after so much processor time, and the steps of Adam that they took."""
     import torch
 
     from blocks.training.neural_augmented import Smoothing, fresh
@@ -105,9 +105,9 @@ def learned(
     part = sets[0].part(rows, slice(1, 1 + piece))
     for turn in range(4):
         if turn == 1:
-            clock = time.monotonic()
+            clock = time.process_time()
         learner.teach(learner.start(sets[0].states[rows, 0]), part)
-    steps = max(int(seconds / (1.15 * (time.monotonic() - clock) / 3)), 1)
+    steps = max(int(seconds / (1.15 * (time.process_time() - clock) / 3)), 1)
     schedule = Schedule(
         steps=steps, piece=piece, batch=8, long_steps=0, rate=5e-3, decay=0.0,
         every=max(steps // 20, 1), patience=20,
@@ -166,7 +166,7 @@ def main() -> None:
     one.add_argument("folder", type=Path)
     one.add_argument("method", choices=[*OPTIONS, "smoother"])
     one.add_argument("seed", type=int)
-    one.add_argument("--seconds", type=float, default=300.0, help="in all")
+    one.add_argument("--seconds", type=float, default=300.0, help="of processor time, in all")
     one.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     two = what.add_parser("join")
     two.add_argument("folder", type=Path)
