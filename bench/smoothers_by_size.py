@@ -16,7 +16,7 @@ network   the graph network alone, from the observations
 smoother  the extended RTS smoother; its process noise is tuned on the same samples
 
 A method learns from trajectories of at most 1000 samples and is stopped on a quarter as many more
-of its own; test trajectories, 10 of 1000, are the same for all. Every point gets the same processor time.
+of its own; test trajectories, 10 of 1000, are the same for all. Every point gets as much time.
 """
 
 from __future__ import annotations
