@@ -13,7 +13,7 @@ from blocks.training.trajectories import Schedule, train
 from pipeline.train import Learnt, Lessons
 
 USUAL = Schedule(
-    steps=2000, piece=100, batch=16, long_steps=0, rate=1e-2, decay=0.0, patience=8
+    steps=2000, piece=100, batch=8, long_steps=0, rate=1e-2, decay=0.0, patience=8
 )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import references
 from graph_networks import constant_graph, random_graph
-from needs import package
+from needs import compiled, package
 from numba.core import config
 
 from blocks.kernels import smoother, state_space
@@ -78,6 +78,7 @@ def test_newton_steps_without_corrections_are_those_of_the_iterated_smoother():
     np.testing.assert_allclose(found.covariances, spread, rtol=1e-9, atol=1e-12)
 
 
+@compiled
 def test_small_steps_along_the_gradient_end_where_the_joint_distribution_is_highest():
     # Algorithm 6, from observations pulled back
     model = state_space.build("canonical", "identity", process_noise=0.5)
