@@ -112,7 +112,8 @@ _LORENZ = {"motion": "lorenz_taylor", "observation": "identity", "step_s": 0.02,
            "motion_parameters": {"true_jacobian": 1.0}}  # fmt: skip
 _FROZEN = {"motion_parameters": {"true_jacobian": 0.0}}
 _LONG = {"training": Size(60, 500), "held_out": Size(16, 400), "tuning": Size(8, 1000)}
-_PIECES = {"steps": 1500, "piece": 60, "batch": 32, "long_steps": 600, "truncate": 60}
+_PIECES = {"steps": 1200, "piece": 60, "batch": 32, "long_steps": 500, "truncate": 60}
+_SHORT = {**_PIECES, "steps": 1000, "piece": 40, "long_steps": 400, "truncate": 40}
 
 SCENARIOS = {
     "linear": Scenario(
@@ -124,14 +125,14 @@ SCENARIOS = {
     "sinusoidal": Scenario(
         "sinusoidal, model known", "T.III", (-12.04, -6.02, 0.0, 20.0, 40.0), -20.0, _SINUSOID,
         test=Size(50, 1000), training=Size(200, 200), held_out=Size(30, 200),
-        tuning=Size(20, 500), schedule={**_PIECES, "steps": 1000, "long_steps": 0},
+        tuning=Size(20, 500), schedule={**_SHORT, "steps": 600, "long_steps": 0},
     ),
     "sinusoidal_partial": Scenario(
         "sinusoidal, other parameters", "T.IV", (-12.04, -6.02, 0.0, 20.0, 40.0), -20.0,
         {**_SINUSOID, "motion_parameters": {"a": 1.0, "b": 1.0, "phi": 0.0, "delta": 0.0}},
         truth={"motion_parameters": {}},
         test=Size(50, 1000), training=Size(200, 200), held_out=Size(30, 200),
-        tuning=Size(20, 500), schedule={**_PIECES, "steps": 1500, "long_steps": 500},
+        tuning=Size(20, 500), schedule=_SHORT,
     ),
     "lorenz": Scenario(
         "Lorenz, model known", "T.V", (0.0, 10.0, 20.0, 30.0, 40.0), -20.0, _LORENZ,
@@ -141,7 +142,7 @@ SCENARIOS = {
         "Lorenz, seen in spherical coordinates", "T.VI", (-10.0, 0.0, 10.0, 20.0, 30.0), 0.0,
         {**_LORENZ, "observation": "spherical"}, frozen=_FROZEN,
         test=Size(1000, 20), training=Size(1000, 21), held_out=Size(200, 20),
-        tuning=Size(200, 20), schedule={**_PIECES, "piece": 20, "steps": 2500, "long_steps": 1000},
+        tuning=Size(200, 20), schedule={**_PIECES, "piece": 20, "steps": 2000, "long_steps": 600},
     ),
     "lorenz_motion": Scenario(
         "Lorenz, motion of 2 terms for 5", "T.VII", (10.0, 20.0, 30.0, 40.0), -20.0,
