@@ -70,7 +70,7 @@ def process(values: Iterable[float], **more: float) -> tuple[Values, ...]:
     return tuple({"process_noise": value, **more} for value in values)
 
 
-_EVERY = process(noises(-7.0, 5.0))
+_EVERY = process(noises(-6.0, 4.0))
 _FEW = process(noises(-6.0, 4.0, 1))
 _CLOUDS = tuple(
     {"process_noise": q, "observation_noise": r, "shrink": a}
@@ -92,8 +92,8 @@ METHODS = {
     "ekf": Method("EKF, tuned", "tracker.extended_kalman", "tab:blue", grid=_EVERY, marker="s"),
     "ukf": Method("UKF, tuned", "tracker.unscented_kalman", "tab:cyan", grid=_EVERY, marker="D"),
     "particle": Method(
-        "particle filter, 1000, tuned", "tracker.particle", "tab:green", grid=_CLOUDS,
-        tuning_share=0.25, values={"particles": 1000}, marker="^",
+        "particle filter, 500, tuned", "tracker.particle", "tab:green", grid=_CLOUDS,
+        tuning_share=0.25, values={"particles": 500}, marker="^",
     ),
     "moving_horizon": Method(
         "moving horizon of 10, tuned", "tracker.moving_horizon", "tab:olive", grid=_FEW,
