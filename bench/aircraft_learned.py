@@ -372,8 +372,10 @@ def table(options: argparse.Namespace) -> None:
     print("tuned on the training aircraft")
     filters: dict[str, Callable[[Words], Array]] = {}
 
-    def settle(name: str, run: Callable[..., Array], start: Mapping[str, float]) -> None:
-        best = tuned(run, training, start)
+    def settle(
+        name: str, run: Callable[..., Array], start: Mapping[str, float], words: Words = training
+    ) -> None:
+        best = tuned(run, words, start)
         told = ", ".join(f"{key} {value:.3g}" for key, value in best.items())
         print(f"  {name}: {told}", flush=True)
         filters[name] = lambda words: run(words, **best)
@@ -387,7 +389,8 @@ def table(options: argparse.Namespace) -> None:
         ),
         {"process_noise": 0.01},
     )  # fmt: skip
-    settle("interacting multiple model", by_imm, IMM_START)
+    third = Words(*(array[::3] for array in training))  # of the tracks: it has many parameters
+    settle("interacting multiple model", by_imm, IMM_START, third)
     model = state_space.build(**MODEL)
     for path in sorted(options.networks.glob("*.npz")) if options.networks else []:
         card = json.loads(path.with_suffix(".json").read_text())
@@ -420,11 +423,11 @@ def keep(path: Path) -> None:
     card = json.loads(path.with_suffix(".json").read_text())
     with np.load(path) as found:
         weights = Weights(NAME, 1, dict(found), card["hyper"], labels="observations")
-    seed = path.stem.rpartition("_")[2]
+    options = f"--seed {path.stem.rpartition('_')[2]} --steps {card['training']['long_steps']}"
     models = Models()
     added = models.add(
         weights, training=card["training"], scores=card["scores"],
-        command=f"python -m bench.aircraft_learned train --seed {seed}",
+        command=f"python -m bench.aircraft_learned train {options}",
     )  # fmt: skip
     models.promote(f"{NAME}@{added.version}")
 
@@ -440,14 +443,14 @@ def main() -> None:
     keeping.add_argument("network", type=Path)
     training = commands.add_parser("train")
     training.add_argument("--seed", type=int, default=0)
-    training.add_argument("--steps", type=int, default=1200)
-    training.add_argument("--every", type=int, default=50)
-    training.add_argument("--batch", type=int, default=64)
+    training.add_argument("--steps", type=int, default=900)
+    training.add_argument("--every", type=int, default=75)
+    training.add_argument("--batch", type=int, default=32)
     training.add_argument("--rate", type=float, default=4e-3)
     training.add_argument("--length", type=int, default=60)
     training.add_argument("--architecture", type=int, default=2)
     training.add_argument("--in-mult", type=int, default=5)
-    training.add_argument("--out-mult", type=int, default=40)
+    training.add_argument("--out-mult", type=int, default=10)
     training.add_argument("--motion", default="constant_velocity")
     training.add_argument("--scaled", type=int, default=1)
     training.add_argument("--name", default="aircraft_kalmannet")
