@@ -28,6 +28,7 @@ from gain_networks import (
     random_split,
 )
 from graph_networks import random_graph
+from image_encoders import random_encoder
 from random_layers import random_layers
 from recurrent_networks import random_network
 from rtl_tcp_server import Server, sending
@@ -115,6 +116,7 @@ TURN = {
 }  # fmt: skip
 
 
+IMAGES = np.random.default_rng(30).random((2400, 9, 9), np.float32)
 BITS = (BPSK > 0).astype(np.uint8)
 SOFT = np.rint(40 * REAL.clip(-3, 3)).astype(np.int8)
 
@@ -474,6 +476,14 @@ CASES = [
     Case("channel.awgn", "stream", inputs={"sent": ("time", BPSK)}),
     Case("channel.awgn", "words", inputs={"sent": ("word time", words(QPSK))}),
     Case(
+        "channel.camera", "stream", {"side": 8, "noise_var": 0.1},
+        {"states": ("time state", MOVED)},
+    ),
+    Case(
+        "channel.camera", "words", {"side": 8, "scene": "lorenz", "levels": 0},
+        {"states": ("word time state", words(np.repeat(MOVED, 2, axis=1)))},
+    ),
+    Case(
         "channel.isi", "uncertain stream",
         {"tap_error": 0.1, "coherence": 50},
         {"sent": ("time", BPSK)},
@@ -505,6 +515,16 @@ CASES = [
     ),
     Case("frontend.hard_bits", "stream", inputs={"symbols": ("time", QPSK)}),
     Case("frontend.hard_bits", "words", inputs={"symbols": ("word time", words(BPSK))}),
+    Case(
+        "frontend.learned_features", "stream", {"angles": (0,), "most_variance": 2.0},
+        {"images": ("time row column", IMAGES)},
+        weights=random_encoder,
+    ),
+    Case(
+        "frontend.learned_features", "words", {"numbers": (2, 0), "angles": (0,)},
+        {"images": ("word time row column", words(IMAGES))},
+        weights=lambda: random_encoder((False, True)),
+    ),
     Case("frontend.magnitude", "stream", inputs={"samples": ("time", COMPLEX)}),
     Case("frontend.magnitude", "words", inputs={"samples": ("word time", words(COMPLEX))}),
     Case("frontend.soft_bits", inputs={"llr": ("time bit", 4 * REAL[:, None])}),
@@ -690,6 +710,13 @@ CASES = [
         {
             "observations": ("word time observation", words(SEEN)),
             "interval_s": ("word time", words(UNEVEN)),
+        },
+    ),
+    Case(
+        "tracker.extended_kalman", "told variances", {**WALK, "initial_variance": 1.0},
+        {
+            "observations": ("word time observation", words(SEEN)),
+            "observation_variances": ("word time observation", 1.0 + words(MOVED) ** 2),
         },
     ),
     Case(

@@ -58,8 +58,8 @@ def _tell(variances: Array, i: int, R: Array) -> None:
 @njit(cache=True, nogil=True)
 def _extended_small(
     observations: Array, intervals: Array, variances: Array, linearise: Any, noise: Any,
-    parameters: Array, observe: Any, observe_parameters: Array, angles: Array, R: Array, mean: Array,
-    covariance: Array, F: Array, Q: Array, predicted: Array, seen: Array, H: Array,
+    parameters: Array, observe: Any, observe_parameters: Array, angles: Array, R: Array,
+    mean: Array, covariance: Array, F: Array, Q: Array, predicted: Array, seen: Array, H: Array,
     F_shape: Pattern, H_shape: Pattern, R_shape: Pattern, is_joseph: Any, is_linear_seen: Any,
     estimates: Array, covariances: Array, innovations: Array, nis: Array, det: Array,
 ) -> int:  # fmt: skip
@@ -100,8 +100,8 @@ def _extended_small(
 @njit(cache=True, nogil=True)
 def _extended_large(
     observations: Array, intervals: Array, variances: Array, linearise: Any, noise: Any,
-    parameters: Array, observe: Any, observe_parameters: Array, angles: Array, R: Array, mean: Array,
-    covariance: Array, F: Array, Q: Array, predicted: Array, seen: Array, H: Array,
+    parameters: Array, observe: Any, observe_parameters: Array, angles: Array, R: Array,
+    mean: Array, covariance: Array, F: Array, Q: Array, predicted: Array, seen: Array, H: Array,
     is_joseph: bool, scratch: Array, estimates: Array, covariances: Array, innovations: Array,
     nis: Array, det: Array,
 ) -> int:  # fmt: skip

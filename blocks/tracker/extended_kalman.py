@@ -39,8 +39,8 @@ class ExtendedKalman(Filter, name="tracker.extended_kalman"):
         self,
         observations: Observations,
         interval_s: Intervals | None = None,
-        observation_variances: Float64[Array, "*word time observation"] | None = None,
         info: FrameInfo = FrameInfo(),
+        observation_variances: Float64[Array, "*word time observation"] | None = None,
     ) -> Tracked:
         self._told = self._checked(observations, observation_variances)
         found = super().process(observations, interval_s, info)

@@ -105,9 +105,7 @@ def fit(
     """
     s, rng = schedule, np.random.default_rng(seed)
     set_scales(module, lesson)
-    with torch.no_grad():  # says at first that it knows nothing
-        module.dense[-1].weight *= 0.1
-        module.dense[-1].bias *= 0.0
+    module.forget()
     targets = [_targets(module, part) for part in (lesson, held_out)]
     adam = torch.optim.Adam(module.parameters(), lr=s.rate)
     best, kept = math.inf, copy.deepcopy(module.state_dict())
