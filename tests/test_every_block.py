@@ -655,6 +655,14 @@ CASES = [
         cuts=[{"frames": 60, "words": 1}, {"frames": 9, "words": 7}],
     ),
     Case(
+        "source.state_space", "changes",
+        {
+            "frames": 5, "length": 480, "motion": "sinusoidal", "observation": "identity",
+            "changes": [{"at": 700, "observation_noise": 10.0}, {"at": 701, "delta": 1.0}],
+        },
+        cuts=[{"frames": 2400, "length": 1}, {"frames": 343, "length": 7}, {"length": 1000}],
+    ),
+    Case(
         "tracker.kalman", "stream",
         inputs={"observations": ("time observation", SEEN), "interval_s": ("time", UNEVEN)},
     ),
