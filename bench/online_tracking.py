@@ -1,7 +1,7 @@
 """Trackers that learn while they track: how fast they follow a change, and whether they do harm.
 
-    python -m bench.online_tracking reference --noise-db 10 --seed 0   # a network for other noise
-    python -m bench.online_tracking modulation --seed 0                # the hypernetwork
+python -m bench.online_tracking reference --noise-db 10 --seed 0   # a network for other noise
+python -m bench.online_tracking modulation --seed 0                # the hypernetwork
 """
 
 from __future__ import annotations

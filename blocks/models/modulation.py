@@ -26,9 +26,7 @@ class Modulated(nn.Module):
     Fresh, it leaves the gain network as it is.
     """
 
-    def __init__(
-        self, gains: GainNetwork, range_db: tuple[float, float], hidden: int = 16
-    ) -> None:
+    def __init__(self, gains: GainNetwork, range_db: tuple[float, float], hidden: int = 16) -> None:
         super().__init__()
         self.gains, self.range_db = gains, range_db
         self._sizes = dense_layers(gains.hyper)

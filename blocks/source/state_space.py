@@ -37,7 +37,7 @@ class StateSpace(Modelled, Source, name="source.state_space"):
     attractor of Revach et al., "KalmanNet", IEEE TSP 2022, IV-D, is motion = "lorenz_taylor",
     step_s = 0.02, substeps = 2000, process_noise = 0.
 
-    With `changes` the system is another one from some step of the stream, or of each trajectory, on:
+    With `changes` the system is another from some step of the stream, or of each trajectory, on:
     [{ at = 5000, observation_noise = 10.0 }, { at = 9000, rho = 30.0 }]. What a change does not
     name stays as it was. A number with another name than the two kinds of noise is one of
     motion_parameters.
