@@ -185,9 +185,9 @@ class StateSpace(Modelled, Source, name="source.state_space"):
         for end, (_, model) in zip(ends, self._follows, strict=True):
             part = slice(begin, max(begin, min(end, times.shape[1])))
             begin = part.stop
-            parts = [array[:, part].reshape(-1, array.shape[2]) for array in (moved, seen)]
-            model.simulate(*parts, times[:, part].ravel(), starts, self.substeps)
-            for whole, own in zip((moved, seen), parts, strict=True):
+            one, two = (array[:, part].reshape(-1, array.shape[2]) for array in (moved, seen))
+            model.simulate(one, two, times[:, part].ravel(), starts, self.substeps)
+            for whole, own in ((moved, one), (seen, two)):
                 whole[:, part] = own.reshape(len(starts), -1, whole.shape[2])
 
     def _starts_of(self, first: int, count: int) -> Array:

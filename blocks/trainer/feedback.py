@@ -207,7 +207,8 @@ class DecisionFeedback(Gated, ABC):
         """Of what knows nothing, those of a guess."""
         if version.weights is None:
             return np.full(np.count_nonzero(word.labels >= 0), np.log(version.node.n_classes))
-        return version.node.losses(word.samples, word.labels)
+        losses: Array = version.node.losses(word.samples, word.labels)
+        return losses
 
     def _judge(self, word: Labelled, where: Mapping[str, Any]) -> None:
         """Publish or refuse what is pending, by a word that it has not seen."""

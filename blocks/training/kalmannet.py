@@ -184,8 +184,8 @@ class Unrolled(Learner):
         self._features = np.empty((steps, rows, 2 * (n + m)), kind)
         self._lengths = np.empty((steps, rows, 4), kind)
         self._gains = np.empty((steps, rows, m, n), kind)
-        self._innovations = np.empty((steps, rows, n), kind)
-        self._came: Array = ~np.isnan(observations)
+        self.innovations = np.empty((steps, rows, n), kind)
+        self.came: Array = ~np.isnan(observations)
         predicted64, foretold64 = np.empty((rows, m)), np.empty((rows, n))
         means = np.empty((rows, steps, m), kind)
         mean, evolution, update, seen, *hidden = track
@@ -198,7 +198,7 @@ class Unrolled(Learner):
                 self._moving[t], self._seeing[t],
             )  # fmt: skip
             predicted, foretold = predicted64.astype(kind), foretold64.astype(kind)
-            came = self._came[:, t]
+            came = self.came[:, t]
             y = np.where(came, observations[:, t], foretold).astype(kind)
             innovation = np.where(came, self._wrapped(y - foretold), 0.0).astype(kind)
             parts = (self._wrapped(y - seen), innovation, evolution, update)
@@ -209,7 +209,7 @@ class Unrolled(Learner):
             features = self._features[t] * self._used
             gains, new = self.layers.forward(t, features, hidden)
             gains = gains.reshape(rows, m, n)
-            self._gains[t], self._innovations[t] = gains, innovation
+            self._gains[t], self.innovations[t] = gains, innovation
             update = np.einsum("ijk,ik->ij", gains, innovation)
             mean, before, hidden = predicted + update, mean, new
             evolution = mean - before
@@ -230,7 +230,7 @@ class Unrolled(Learner):
         for t in reversed(range(steps)):
             after = by_mean + gradients[:, t] + by_evolution
             by_correction = after + by_update
-            by_gain = by_correction[:, :, None] * self._innovations[t][:, None]
+            by_gain = by_correction[:, :, None] * self.innovations[t][:, None]
             by_innovation = np.einsum("ijk,ij->ik", self._gains[t], by_correction)
             by_features, by_hidden = self.layers.backward(
                 t, by_gain.reshape(rows, m * n), by_hidden
@@ -242,7 +242,7 @@ class Unrolled(Learner):
                 own = by_features[:, ends[k] : ends[k + 1]]
                 along = np.einsum("ij,ij->i", unit, own)[:, None] * unit
                 by_part.append((own - along) / self._lengths[t, :, k, None])
-            by_seen = np.where(self._came[:, t], -by_innovation - by_part[0], 0.0)
+            by_seen = np.where(self.came[:, t], -by_innovation - by_part[0], 0.0)
             if by_foretold is not None:
                 by_seen += by_foretold[:, t]
             by_predicted = after + np.einsum("ij,ijk->ik", by_seen, self._seeing[t])
@@ -271,7 +271,7 @@ class Predicting(Unrolled):
     def teach(self, track: Any, part: Trajectories) -> tuple[float, Any]:
         error, end = self.judge(track, part)
         if math.isfinite(error):
-            gradients = -2.0 / max(self._came.sum(), 1) * self._over * self._innovations
+            gradients = -2.0 / max(self.came.sum(), 1) * self._over * self.innovations
             rows, steps, _ = part.observations.shape
             by_means = np.zeros((rows, steps, self.model.size), self._dtype)
             self.backward(by_means, gradients.swapaxes(0, 1).astype(self._dtype))
@@ -279,8 +279,8 @@ class Predicting(Unrolled):
 
     def judge(self, track: Any, part: Trajectories) -> tuple[float, Any]:
         _, end = self.forward(track, part.observations, part.intervals)
-        squares = self._over * np.square(self._innovations, dtype=np.float64)
-        return float(squares.sum() / max(self._came.sum(), 1)), end
+        squares = self._over * np.square(self.innovations, dtype=np.float64)
+        return float(squares.sum() / max(self.came.sum(), 1)), end
 
 
 class _Layers:
