@@ -26,4 +26,6 @@ class Smoothed(DescentTrainer, name="trainer.smoothed"):
     )
 
     def _strategy(self) -> Strategy:
-        return Smoothing(steps=self.steps, rate=self.rate, lag=self.lag)
+        return Smoothing(
+            steps=self.steps, rate=self.rate, reset=self.hidden == "reset", lag=self.lag
+        )

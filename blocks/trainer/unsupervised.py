@@ -15,4 +15,4 @@ class Unsupervised(DescentTrainer, name="trainer.unsupervised"):
     """
 
     def _strategy(self) -> Strategy:
-        return Prediction(steps=self.steps, rate=self.rate)
+        return Prediction(steps=self.steps, rate=self.rate, reset=self.hidden == "reset")
