@@ -759,6 +759,7 @@ CASES = [
         {
             "states": ("time state", MOVED),
             "estimates": ("time estimate", MOVED + 0.5 * np.nan_to_num(SEEN - MOVED)),
+            "extended": ("time estimate", MOVED + 0.7 * np.nan_to_num(SEEN - MOVED)),
             "covariances": ("time estimate estimate", np.tile(np.eye(2), (2400, 1, 1))),
             "innovations": ("time observation", SEEN - MOVED),
             "nis": ("time", np.nansum((SEEN - MOVED) ** 2, axis=1)),
