@@ -37,7 +37,7 @@ from blocks import CATALOGUE
 from blocks.decoder.ax25 import Ax25
 from blocks.decoder.mode_s import Modes
 from blocks.formats import ais
-from blocks.kernels import gmsk, hdlc, mode_s_encoding
+from blocks.kernels import gmsk, hdlc, mode_s_encoding, state_space
 from blocks.nodes.dense import Dense
 from blocks.tracker.aircraft import Aircraft
 from pipeline.block import (
@@ -356,6 +356,21 @@ def dense(modulation: str, memory: int = 4) -> Weights:
 
 
 SHIPPED = {"model": "viterbinet_tanh@1"}  # whatever others are in the user's folder
+
+
+CHAOS = {
+    "motion": "lorenz_taylor", "observation": "identity", "step_s": 0.02, "process_noise": 0.1,
+}  # fmt: skip
+
+
+def seen_chaos() -> Mapping[str, tuple[str, np.ndarray]]:
+    """The Lorenz attractor in noise that becomes louder, with gaps."""
+    model, rng = state_space.build(**CHAOS), np.random.default_rng(31)
+    states, seen = rng.standard_normal((2, 2400, 3))
+    seen[1000:] *= 3.0
+    model.simulate(states, seen, np.full(2400, 0.02), np.ones((1, 3)))
+    seen[::11] = np.nan
+    return {"observations": ("time observation", seen)}
 
 
 def accepted_words() -> Mapping[str, tuple[str, np.ndarray]]:
@@ -683,6 +698,14 @@ CASES = [
         cuts=[{"frames": 60, "words": 1}, {"frames": 9, "words": 7}],
     ),
     Case(
+        "source.state_space", "changes",
+        {
+            "frames": 5, "length": 480, "motion": "sinusoidal", "observation": "identity",
+            "changes": [{"at": 700, "observation_noise": 10.0}, {"at": 701, "delta": 1.0}],
+        },
+        cuts=[{"frames": 2400, "length": 1}, {"frames": 343, "length": 7}, {"length": 1000}],
+    ),
+    Case(
         "tracker.kalman", "stream",
         inputs={"observations": ("time observation", SEEN), "interval_s": ("time", UNEVEN)},
     ),
@@ -826,6 +849,7 @@ CASES = [
         {
             "states": ("time state", MOVED),
             "estimates": ("time estimate", MOVED + 0.5 * np.nan_to_num(SEEN - MOVED)),
+            "extended": ("time estimate", MOVED + 0.7 * np.nan_to_num(SEEN - MOVED)),
             "covariances": ("time estimate estimate", np.tile(np.eye(2), (2400, 1, 1))),
             "innovations": ("time observation", SEEN - MOVED),
             "nis": ("time", np.nansum((SEEN - MOVED) ** 2, axis=1)),
@@ -947,6 +971,31 @@ CASES = [
     Case("sink.packets", inputs=read_packets()),
     Case("trainer.decision_feedback", "", SHIPPED | {"batch": 20}, accepted_words()),
     Case("trainer.pilots", "", SHIPPED | {"lesson": 4}, accepted_words()),
+    Case(
+        "trainer.modulated", "stream",
+        {**CHAOS, "model": "lorenz_kalmannet@1", "hypernetwork": "lorenz_modulation@1"},
+        seen_chaos(),
+    ),
+    Case(
+        "trainer.modulated", "words",
+        {**CHAOS, "model": "lorenz_kalmannet@1", "hypernetwork": "lorenz_modulation@1",
+         "stretch": 40},
+        {"observations": (
+            "word time observation", seen_chaos()["observations"][1].reshape(12, 200, 3)
+        )},
+    ),
+    Case(
+        "trainer.smoothed", "",
+        {**CHAOS, "model": "lorenz_kalmannet@1", "steps": 1, "budget_s": 0.0, "tolerance": 1.0,
+         "patience": 3, "stretch": 400, "window": 1},
+        seen_chaos(), package="torch",
+    ),
+    Case(
+        "trainer.unsupervised", "",
+        {**CHAOS, "model": "lorenz_kalmannet@1", "steps": 1, "budget_s": 0.0, "stretch": 400,
+         "window": 2, "hidden": "reset"},
+        seen_chaos(), package="torch",
+    ),
     Case("trainer.meta", "", SHIPPED | {"every": 2, "pairs": 2}, accepted_words()),
     Case("trainer.on_drift", "", SHIPPED | {"threshold": 0.01}, accepted_words()),
     Case("trainer.augmented", "", SHIPPED | {"count": 2}, accepted_words()),

@@ -58,6 +58,6 @@ class Modulated(nn.Module):
         return dict(zip(self._sizes, parts, strict=True))
 
 
-def context_of(noise: Any, floor: float = 1e-6) -> Tensor:
+def context_of(noise: Any) -> Tensor:
     """Contexts [dB] of mean squared noise, in units of what the model says."""
-    return 10.0 * torch.as_tensor(noise).clamp(min=floor).log10()
+    return 10.0 * torch.as_tensor(noise).log10()

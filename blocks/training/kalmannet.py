@@ -289,8 +289,8 @@ class Unrolled(Learner):
         self._lengths = np.empty((steps, rows, 4), kind)
         self._gains = np.empty((steps, rows, m, n), kind)
         self._told: list[Array] = []
-        self._innovations = np.empty((steps, rows, n), kind)
-        self._came: Array = ~np.isnan(observations)
+        self.innovations = np.empty((steps, rows, n), kind)
+        self.came: Array = ~np.isnan(observations)
         predicted64, foretold64 = np.empty((rows, m)), np.empty((rows, n))
         means = np.empty((rows, steps, m), kind)
         mean, evolution, update, seen, *hidden = track
@@ -302,7 +302,7 @@ class Unrolled(Learner):
                 predicted64, foretold64, self._moving[t], self._seeing[t],
             )  # fmt: skip
             predicted, foretold = predicted64.astype(kind), foretold64.astype(kind)
-            came = self._came[:, t]
+            came = self.came[:, t]
             y = np.where(came, observations[:, t], foretold).astype(kind)
             innovation = np.where(came, self._wrapped(y - foretold), 0.0).astype(kind)
             row = self._features[t]
@@ -320,7 +320,7 @@ class Unrolled(Learner):
                 )
             told, hidden = self.layers.forward(t, row * self._used, hidden)
             gains = self.layers.gains(told, self._seeing[t]) * self._unit_gain
-            self._gains[t], self._innovations[t] = gains, innovation
+            self._gains[t], self.innovations[t] = gains, innovation
             self._told.append(told)
             update = np.einsum("ijk,ik->ij", gains, innovation)
             mean, before = predicted + update, mean
@@ -345,7 +345,7 @@ class Unrolled(Learner):
         for t in reversed(range(steps)):
             after = by_mean + gradients[:, t] + by_evolution
             by_correction = after + by_update
-            by_gain = by_correction[:, :, None] * self._innovations[t][:, None]
+            by_gain = by_correction[:, :, None] * self.innovations[t][:, None]
             by_innovation = np.einsum("ijk,ij->ik", self._gains[t], by_correction)
             if by_gains is not None:
                 by_gain = by_gain + by_gains[t]
@@ -373,7 +373,7 @@ class Unrolled(Learner):
                         2.0 * value / (np.square(value) + np.square(scale))
                     )
                 by_part.append(found.astype(self._dtype))
-            by_seen = np.where(self._came[:, t], -by_innovation - by_part[0], 0.0)
+            by_seen = np.where(self.came[:, t], -by_innovation - by_part[0], 0.0)
             if by_foretold is not None:
                 by_seen += by_foretold[:, t]
             by_predicted = after + np.einsum("ij,ijk->ik", by_seen, self._seeing[t])
@@ -406,7 +406,7 @@ class Predicting(Unrolled):
     def teach(self, track: Any, part: Trajectories) -> tuple[float, Any]:
         error, end = self.judge(track, part)
         if math.isfinite(error):
-            gradients = -2.0 / max(self._came.sum(), 1) * self._over * self._innovations
+            gradients = -2.0 / max(self.came.sum(), 1) * self._over * self.innovations
             rows, steps, _ = part.observations.shape
             by_means = np.zeros((rows, steps, self.model.size), self._dtype)
             self.backward(by_means, gradients.swapaxes(0, 1).astype(self._dtype))
@@ -414,8 +414,8 @@ class Predicting(Unrolled):
 
     def judge(self, track: Any, part: Trajectories) -> tuple[float, Any]:
         _, end = self.forward(track, part.observations, part.intervals)
-        squares = self._over * np.square(self._innovations, dtype=np.float64)
-        return float(squares.sum() / max(self._came.sum(), 1)), end
+        squares = self._over * np.square(self.innovations, dtype=np.float64)
+        return float(squares.sum() / max(self.came.sum(), 1)), end
 
 
 class Layers(ABC):

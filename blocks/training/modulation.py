@@ -9,8 +9,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from blocks.kernels.caching import njit
-from blocks.kernels.indirect import call_observe
 from blocks.kernels.state_space import StateSpace
 from blocks.models.modulation import Modulated, context_of
 from blocks.training.backward import Dense
@@ -18,6 +16,8 @@ from blocks.training.kalmannet import Unrolled
 from blocks.training.trajectories import Learner, Trajectories
 
 Array = np.ndarray[Any, Any]
+
+LEAST = 1e-6  # noise, in units of what the model says
 
 
 class ModulatedDense(Dense):
@@ -50,28 +50,6 @@ class ModulatedDense(Dense):
         return found
 
 
-@njit(cache=True, nogil=True)
-def _noise(
-    observe: Any, parameters: Array, angles: Array, variances: Array, states: Array,
-    observations: Array, state: Array, seen: Array, found: Array,
-) -> None:  # fmt: skip
-    """Write the mean squared noise of each row, in units of its variances."""
-    for row in range(states.shape[0]):
-        total, count = 0.0, 0
-        for t in range(states.shape[1]):
-            for i in range(state.size):
-                state[i] = states[row, t, i]
-            call_observe(observe, state, parameters, seen)
-            for j in range(seen.size):
-                off = observations[row, t, j] - seen[j]
-                if angles[j]:
-                    off -= 2.0 * np.pi * np.round(off / (2.0 * np.pi))
-                if not np.isnan(off):
-                    total += off * off / variances[j]
-                    count += 1
-        found[row] = total / count if count else 1.0
-
-
 class Modulation(Learner):
     """A KalmanNet whose rows see noise of other loudness, of which its context tells.
 
@@ -97,7 +75,7 @@ class Modulation(Learner):
         told = self.network(context_of(noise))
         error, off, end = self._run(track, part, noise, told)
         if math.isfinite(error):
-            weights = 2.0 / (off.size * np.maximum(noise, 1e-6)[:, None, None])
+            weights = 2.0 / (off.size * noise[:, None, None])
             self._unrolled.backward((weights * off).astype(np.float32))
             tensors, gradients = [], []
             for name, pair in told.items():
@@ -122,16 +100,15 @@ class Modulation(Learner):
             self._layers[id(self._modules[name])].modulation = scales, shifts
         means, end = self._unrolled.forward(track, part.observations, part.intervals)
         off = means - part.states
-        error = np.square(off).mean((1, 2)) / np.maximum(noise, 1e-6)
+        error = np.square(off).mean((1, 2)) / noise
         return float(error.mean()), off, end
 
     def _noise_of(self, part: Trajectories) -> Array:
         """Mean squared noise of each row, in units of what the model says, (rows,) float32."""
-        model = self.model
-        found = np.empty(len(part.states))
-        _noise(
-            model.observe, model.observe_parameters, model.angles, model.R.diagonal().copy(),
-            np.ascontiguousarray(part.states), np.ascontiguousarray(part.observations),
-            np.empty(model.size), np.empty(model.rows), found,
-        )  # fmt: skip
-        return found.astype(np.float32)
+        count, steps, m = part.states.shape
+        seen = part.observations.reshape(count * steps, -1)
+        off = self.model.residuals(seen, part.states.reshape(count * steps, m))
+        units = off**2 / self.model.R.diagonal()
+        noise = np.nanmean(units.reshape(count, -1), axis=1)
+        found: Array = np.maximum(noise, LEAST).astype(np.float32)
+        return found
