@@ -141,7 +141,7 @@ class Likely(Unrolled):
     def _carry(self, covariance: Array) -> Array:
         """Covariances (rows, time, m, m) of the steps that `forward` took."""
         m, H = self.model.size, self._seeing
-        came = self._came.swapaxes(0, 1)[:, :, None]
+        came = self.came.swapaxes(0, 1)[:, :, None]
         self._inner = np.eye(m) - (self._gains * came) @ H
         self._moves = self._inner @ self._moving
         self._factors = self.layers.factor(np.stack(self._told))
@@ -156,7 +156,7 @@ class Likely(Unrolled):
         self, first: Array, carried: Array, by_covariances: Array
     ) -> tuple[Array, Array]:
         """Gradients by the gains (time, rows, m, n) and by what is told (time, rows, width)."""
-        steps, came = len(self._moves), self._came.swapaxes(0, 1)[:, :, None]
+        steps, came = len(self._moves), self.came.swapaxes(0, 1)[:, :, None]
         by, by_noise = np.zeros_like(first), np.empty_like(self._moves)
         by_gains = np.empty(self._gains.shape)
         for t in reversed(range(steps)):
