@@ -21,6 +21,7 @@ import pytest
 import soapy_stand_in
 import zmq_sides
 from gain_networks import random_gain
+from learned_noises import constant_noise, random_noise
 from random_layers import random_layers
 from rtl_tcp_server import Server, sending
 
@@ -701,6 +702,16 @@ CASES = [
         "tracker.kalmannet", "words", WALK,
         {"observations": ("word time observation", words(SEEN))},
         weights=lambda: random_gain(2, 2, architecture=1),
+    ),
+    Case(
+        "tracker.learned_noise", "stream", TURN,
+        {"observations": ("time observation", SEEN), "interval_s": ("time", UNEVEN)},
+        weights=lambda: random_noise(5, 2),
+    ),
+    Case(
+        "tracker.learned_noise", "words", WALK,
+        {"observations": ("word time observation", words(SEEN))},
+        weights=lambda: constant_noise(np.eye(2), np.eye(2)),
     ),
     Case(
         "tracker.moving_horizon", "stream", {**TURN, "window": 7},
