@@ -274,9 +274,7 @@ def _put_geometry(
 
 
 @njit(cache=True, nogil=True)
-def _put_squares(
-    values: Array, row: int, scales: Array, features: Array, to: int, at: int
-) -> None:
+def _put_squares(values: Array, row: int, scales: Array, features: Array, to: int, at: int) -> None:
     """Put log(1 + (v / scale)^2) among the features."""
     for j in range(scales.size):
         value = values[row, j] / scales[j]
@@ -381,9 +379,7 @@ def _run(
                 if wanted == CARRIED:
                     for i in range(m):
                         before[i] = mean[track, i]
-                    call_linearise(
-                        linearise, before, intervals[track, t], parameters, after, F
-                    )
+                    call_linearise(linearise, before, intervals[track, t], parameters, after, F)
                 total = 0.0
                 for i in range(m):
                     correction = 0.0
@@ -469,7 +465,7 @@ def _carry(
     intervals  nominal ones that went by
     work       C in its last; the one before stays all zeros
     """
-    n, m = H.shape
+    m = H.shape[1]
     Rp, Hp, A, B, K, e, S, P, moved, noise, zeros, C = work
     rows = _came(gains, row, innovations, track, t, H, R, work)
     for i in range(m):
@@ -521,7 +517,7 @@ def _spread(
     R: Array, work: tuple[Array, ...],
 ) -> tuple[float, float]:  # fmt: skip
     """Write the updated covariance that a gain tells; returns nis and the determinant of S."""
-    n, m = H.shape
+    m = H.shape[1]
     Rp, Hp, A, B, K, e, solved = work[:7]
     rows = _came(gains, row, innovations, track, t, H, R, work)
     for i in range(m):

@@ -154,7 +154,8 @@ class Recursion:
     def jacobians(self, states: Array, intervals: Array) -> tuple[Array, Array]:
         """Those of the motion (rows, m, m) at states (rows, m), and of what is seen after it."""
         _, _, moving, seeing = _predicted(
-            torch.from_numpy(np.ascontiguousarray(states)), np.ascontiguousarray(intervals),
+            torch.from_numpy(np.ascontiguousarray(states)),
+            np.ascontiguousarray(intervals),
             self.model,
         )
         return moving.numpy(), seeing.numpy()
@@ -169,7 +170,7 @@ class Recursion:
     def _step(
         self, track: Track, observations: Tensor, intervals: Array
     ) -> tuple[Track, Tensor, Tensor, Tensor]:
-        """`step`, and with it what the network told, and the Jacobians of motion and observation."""
+        """`step`, what the network told, and the Jacobians of motion and observation."""
         predicted, foretold, moving, seeing = _predicted(track.mean, intervals, self.model)
         came = ~observations.isnan()
         observations = torch.where(came, observations, foretold.detach())
@@ -178,8 +179,10 @@ class Recursion:
         parts = [change, innovation, track.evolution, track.update]
         features = [nn.functional.normalize(part) for part in parts]
         if self.network.has_geometry:
-            states = (t.detach().double().numpy() for t in (track.mean, predicted, foretold))
-            geometry = geometry_of(self.model, *states, seeing.double().numpy())
+            before, where, seen, slope = (
+                t.detach().double().numpy() for t in (track.mean, predicted, foretold, seeing)
+            )
+            geometry = geometry_of(self.model, before, where, seen, slope)
             features.insert(2, torch.from_numpy(geometry).to(change))
         if self.network.scales is not None:
             of_state, of_seen = (scale.to(change) for scale in self.network.scales)
@@ -394,18 +397,20 @@ class Branch:
     def __init__(self, net: Any) -> None:
         self.first, self.grus = Dense(net.L1), [Gru(getattr(net, name)) for name in net.cells]
         self.second, self.third = Dense(net.L2), Dense(net.L3, relu=False)
-        self.layers = [self.first, *self.grus, self.second, self.third]
+        self.layers: list[Dense | Gru] = [self.first, *self.grus, self.second, self.third]
         self.sizes = tuple(gru.size for gru in self.grus)
 
     def forward(self, t: int, hidden: Any, *parts: Array) -> tuple[Array, list[Array]]:
-        x, after = self.first.forward(t, *parts), []
+        after: list[Array] = []
+        x = self.first.forward(t, *parts)
         for gru, state in zip(self.grus, hidden, strict=True):
             x = gru.forward(t, state, x)
             after.append(x)
         return self.third.forward(t, self.second.forward(t, x)), after
 
     def backward(self, t: int, gradient: Array, by_hidden: Any) -> tuple[Array, list[Array]]:
-        by, before = self.second.backward(t, self.third.backward(t, gradient)), []
+        before: list[Array] = []
+        by = self.second.backward(t, self.third.backward(t, gradient))
         for gru, own in zip(reversed(self.grus), reversed(by_hidden), strict=True):
             by, earlier = gru.backward(t, by + own)
             before.insert(0, earlier)
@@ -462,7 +467,7 @@ class _Layers1(Layers):
     def __init__(self, net: Any) -> None:
         self.first, self.gru = Dense(net.L1), Gru(net.GRU)
         self.second, self.third = Dense(net.L2), Dense(net.L3, relu=False)
-        layers = [self.first, self.gru, self.second, self.third]
+        layers: list[Dense | Gru] = [self.first, self.gru, self.second, self.third]
         super().__init__(net.m, net.n, layers, (self.gru.size,))
 
     def forward(self, t: int, features: Array, hidden: Any) -> tuple[Array, list[Array]]:
