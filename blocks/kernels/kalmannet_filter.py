@@ -486,7 +486,7 @@ def _carry(
     intervals  nominal ones that went by
     work       C in its last; the one before stays all zeros
     """
-    n, m = H.shape
+    m = H.shape[1]
     Rp, Hp, A, B, K, e, S, P, moved, noise, zeros, C = work
     rows = _came(gains, row, innovations, track, t, H, R, work)
     for i in range(m):
@@ -538,7 +538,7 @@ def _spread(
     R: Array, work: tuple[Array, ...],
 ) -> tuple[float, float]:  # fmt: skip
     """Write the updated covariance that a gain tells; returns nis and the determinant of S."""
-    n, m = H.shape
+    m = H.shape[1]
     Rp, Hp, A, B, K, e, solved = work[:7]
     rows = _came(gains, row, innovations, track, t, H, R, work)
     for i in range(m):
