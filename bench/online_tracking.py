@@ -246,7 +246,10 @@ def main() -> None:
     parser.add_argument("--long-steps", type=int, default=1000)
     parser.add_argument("--streams", type=int, default=4)
     parser.add_argument("--length", type=int, default=LONG)
+    parser.add_argument("--only", choices=tuple(TRAINERS), help="one trainer")
     given = parser.parse_args()
+    for name in [name for name in TRAINERS if given.only not in (None, name)]:
+        del TRAINERS[name]
     schedule = {"steps": given.steps, "long_steps": given.long_steps}
     if given.part == "reference":
         reference(given.noise_db, given.seed, schedule)
