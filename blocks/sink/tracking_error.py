@@ -140,6 +140,9 @@ class TrackingError(Sink, name="sink.tracking_error"):
         default=0, at_least=0, unit="steps",
         doc="steps at the start of a stream, and of each word, to leave out",
     )  # fmt: skip
+    angles: tuple[int, ...] = param(
+        default=(), at_least=0, doc="numbers that are angles: their errors are around the circle"
+    )
     plane: tuple[int, int] = param(
         default=(0, 1), at_least=0, doc="numbers of the state that span the picture"
     )
@@ -184,6 +187,9 @@ class TrackingError(Sink, name="sink.tracking_error"):
             self._work = np.empty((2, size, size))
         truth = np.array(states[..., :size])
         found = np.array(estimates[..., :size])
+        for angle in self.angles:
+            off = found[..., angle] - truth[..., angle]
+            found[..., angle] -= 2.0 * math.pi * np.round(off / (2.0 * math.pi))
         spread = np.empty((0, size, size))
         if covariances is not None:
             spread = np.array(covariances[..., :size, :size])
@@ -230,6 +236,11 @@ class TrackingError(Sink, name="sink.tracking_error"):
                 f"{self.name}: components = {self.components} and positions = {self.positions}, "
                 f"but 'states' have {states.shape[-1]} numbers and 'estimates' "
                 f"{estimates.shape[-1]}"
+            )
+        if max(self.angles, default=-1) >= (self.components or least):
+            raise FieldError(
+                f"{self.name}: angles = {self.angles}, but {self.components or least} numbers are "
+                "compared, counted from 0"
             )
         if states.shape[-1] != estimates.shape[-1] and not self.components:
             raise FieldError(

@@ -146,6 +146,22 @@ def test_a_run_without_frames_reports_nothing_and_draws_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_errors_of_angles_are_around_the_circle():
+    truth = np.column_stack([np.linspace(0.0, 40.0, 50), np.zeros(50)])
+    off = truth + np.array([0.1, 0.2])
+    turned = off.copy()
+    turned[::3, 0] -= 4.0 * np.pi
+    turned[1::3, 0] = np.arctan2(np.sin(off[1::3, 0]), np.cos(off[1::3, 0]))
+    error = sink(angles=(0,))
+    error.process(truth, turned)
+    assert error.report(None)["mse_db"] == pytest.approx(10.0 * np.log10((0.01 + 0.04) / 2.0))
+
+
+def test_an_angle_that_is_not_compared_is_refused():
+    with pytest.raises(FieldError, match=r"angles = \(1,\), but 1 numbers are compared"):
+        sink(components=1, angles=(1,)).process(WORDS, OFF)
+
+
 def test_errors_over_time_stand_where_they_were_made_whatever_the_cut(tmp_path):
     truth = np.zeros((9000, 2))  # more than there are bins
     found = np.repeat([0.1, 1.0, 10.0], 3000)[:, None] * np.ones(2)
