@@ -59,6 +59,7 @@ class Scenario(NamedTuple):
     substeps  of the motion of the truth within a step
     start_variance  of the starts of different trajectories
     spread    variance of what trackers that learn start with around the true state
+    shipped   tracker -> model that comes with Kalvit, which stands for its seed 0
     """
 
     title: str
@@ -76,6 +77,7 @@ class Scenario(NamedTuple):
     substeps: int = 1
     start_variance: float = 0.0
     spread: float = 0.0
+    shipped: Mapping[str, str] = {}
 
     def noise(self, noise_db: float) -> tuple[float, float]:
         """q2 and r2."""
@@ -159,7 +161,8 @@ SCENARIOS = {
     ),
     "decimated": Scenario(
         "Lorenz in steps of 10 us, told the papers' step", "T.IX", (0.0,), None, _LORENZ,
-        frozen=_FROZEN, substeps=2000, start_variance=10.0, spread=0.1, test=Size(20, 3000),
+        shipped={"kalmannet": "lorenz_kalmannet"}, frozen=_FROZEN,
+        substeps=2000, start_variance=10.0, spread=0.1, test=Size(20, 3000),
         training=Size(20, 2000), held_out=Size(8, 1000), tuning=Size(10, 1500),
         schedule=_LONGER,
     ),
