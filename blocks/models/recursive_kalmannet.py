@@ -25,7 +25,7 @@ class RecursiveNetwork(FilterNetwork):
     """
 
     has_geometry = True
-    scales: tuple[Tensor, Tensor]
+    square_scales: tuple[Tensor, Tensor]
 
     def __init__(
         self, m: int, n: int, state_scales: Sequence[float] = (), seen_scales: Sequence[float] = (),
