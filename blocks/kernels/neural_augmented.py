@@ -134,6 +134,8 @@ class GraphNetwork(NamedTuple):
         for what, name, known in (("step", step, STEPS), ("start", start, STARTS)):
             if name not in known:
                 raise ValueError(f"{what} = {name!r}, but there are {', '.join(known)}")
+        if min(n, m, width, wide, iterations) < 1:
+            raise ValueError("n, m, width, wide and iterations are to be at least 1")
         parts = []
         for name, (n_in, n_out) in layers(n, m, width, wide, step).items():
             if name == "cell":
@@ -234,26 +236,24 @@ def seen_of(network: GraphNetwork, observations: Array, out: Array) -> None:
 def first_guess(
     model: StateSpace, network: GraphNetwork, observations: Array, intervals: Array, mean: Array,
     covariance: Array,
-) -> tuple[Array, Array, Passed | None] | int:  # fmt: skip
-    """States to start from (time + 1, n), covariances of them (time, n, n), and their filter.
+) -> Array | int:  # fmt: skip
+    """States to start from (time + 1, n), or the step at which the smoother broke.
 
     smoother      what tracker.smoother finds
     observations  pulled back by the pseudo-inverse of H at the centre of the states; where some of
-                  an observation is missing, that part of the centre; no filter, covariances are NaN
-
-    Returns the step at which the smoother broke instead.
+                  an observation is missing, that part of the centre
     """
     steps, n = len(observations), model.size
     if network.start == "smoother":
         passed = begun(model, steps, mean, covariance)
-        return solved(model, observations, intervals, passed)
+        found = solved(model, observations, intervals, passed, spread=False)
+        return found if isinstance(found, int) else found[0]
     centre = network.constants["state_centre"]
     foretold, H = np.empty(model.rows), np.empty((model.rows, n))
     seen_at(model.observe_linearised, model.observe_parameters, centre, foretold, H)
     off = observations - foretold
     off[:, model.angles] = (off[:, model.angles] + np.pi) % (2.0 * np.pi) - np.pi
-    states = np.concatenate((mean[None], centre + np.nan_to_num(off) @ np.linalg.pinv(H).T))
-    return states, np.full((steps, n, n), np.nan), None
+    return np.concatenate((mean[None], centre + np.nan_to_num(off) @ np.linalg.pinv(H).T))
 
 
 @njit(cache=True, nogil=True)
@@ -454,10 +454,11 @@ class NeuralSmoother:
         network, model = self.network, self.model
         steps, n, m = len(observations), network.n, network.m
         width, _, told, count = self._sizes
-        guess = first_guess(model, network, observations, intervals, mean, covariance)
-        if isinstance(guess, int):
-            return guess
-        around, covariances, passed = guess
+        around = first_guess(model, network, observations, intervals, mean, covariance)
+        if isinstance(around, int):
+            return around
+        passed: Passed | None = None
+        covariances: Array = np.full((steps + 1, n, n), np.nan)
         seen, inputs = aligned(steps, padded(width)), aligned(steps, padded(2 * m))
         seen_of(network, observations, inputs)
         _embed(network.weights, int(network.places[0]), m, width, inputs, seen)
@@ -491,11 +492,10 @@ class NeuralSmoother:
         if lost.size:
             return max(int(lost[0]) - 1, 0)
         last = steps if keep is None else keep
-        if network.step == "newton" and passed is not None:
+        filtered = around[last], covariance
+        if passed is not None:
             filtered = passed.means[last], passed.covariances[last]
-            return Estimated(around[1:], covariances[1:], filtered[0].copy(), filtered[1].copy())
-        unknown = np.full((steps, n, n), np.nan)
-        return Estimated(around[1:], unknown, around[last].copy(), covariance.copy())
+        return Estimated(around[1:], covariances[1:], filtered[0].copy(), filtered[1].copy())
 
 
 def corrected(network: GraphNetwork, turn: int, told: Array) -> tuple[Array, Array, Array]:

@@ -136,7 +136,7 @@ class Smoothing(Learner):
         ]
         if any(isinstance(guess, int) for guess in guesses):
             return [torch.full((count, steps, model.size), math.nan)], track
-        around = np.stack([guess[0] for guess in guesses if not isinstance(guess, int)])
+        around = np.stack([guess for guess in guesses if not isinstance(guess, int)])
         inputs: Array = np.empty((count, steps, 2 * m))
         features: Array = np.zeros((count, steps, kernels.feature_count(model.size, m)), np.float32)
         for row in range(count):
@@ -221,7 +221,7 @@ def fresh(
                 f"the smoother breaks at step {found} of a trajectory; raise process_noise or "
                 "observation_noise"
             )
-        guesses[row] = found[0][1:]
+        guesses[row] = found[1:]
         unit += float(np.square(guesses[row] - states[row]).mean()) / len(seen)
     moved, told = _differences(model, some, states)
     guessed, innovation = _differences(model, some, guesses)

@@ -157,6 +157,7 @@ def test_what_does_not_fit_is_refused():
         ({"step": "leap"}, {}, "step = 'leap', but there are newton, gradient, network"),
         ({"start": "nowhere"}, {}, "start = 'nowhere', but there are smoother, observations"),
         ({"iterations": 4}, {}, "log_scale has shape"),
+        ({"iterations": 0}, {}, "iterations are to be at least 1"),
         ({}, {"inner.weight": np.zeros((2, 2), np.float32)}, "inner.weight has shape"),
     ):
         with pytest.raises(ValueError, match=said):
