@@ -10,9 +10,10 @@ with weights that come from a trainer one frame of 100 observations later; the t
 observations, and nothing else.
 
 change      the noise steps from 0 dB to +10 or -10 dB after 3000 steps. Errors of what follows, of
-            trackers with each trainer, of the same network left alone, of networks that were
-            trained on for the new noise (`reference`), and of extended filters with the same model
-            whose noise was tuned for it on other trajectories
+            trackers with each trainer, of the same network left alone, with weights that the
+            hypernetwork tells for the true noise, and trained on for it, where `reference` has left
+            such weights, and of extended filters with the same model whose noise was tuned for it
+            on other trajectories
 stationary  10^5 steps of 0 dB: what trainers change where nothing changes
 
 bench/ONLINE_TRACKING.md holds runs of three seeds.
@@ -24,6 +25,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,7 @@ import numpy as np
 from bench.kalmannet import START_VARIANCE, TAYLOR, decibel, simulated, with_extended
 from bench.lorenz import STEP_S
 from blocks.kernels import state_space
+from blocks.kernels.modulation import modulated
 from blocks.tracker.kalmannet import KalmanNet
 from pipeline.catalogue import find
 from pipeline.frame import FrameInfo
@@ -43,7 +46,7 @@ SHIPPED = "lorenz_kalmannet"
 MODULATION = "lorenz_modulation"
 RANGE_DB = (-15.0, 15.0)
 PROCESS_NOISE = 0.1  # of the model that tells the noise, as tuned for 0 dB
-LEARNING = {
+LEARNING: dict[str, Any] = {
     **TAYLOR, "motion_parameters": {"true_jacobian": 1.0}, "initial_variance": START_VARIANCE,
 }  # fmt: skip
 
@@ -130,7 +133,9 @@ def _add(weights: Weights, found: Any, seed: int) -> None:
 
 FRAME, BEFORE, AFTER, LONG = 100, 3000, 4000, 100_000
 WINDOWS = ((0, 500), (500, 1000), (1000, 2000), (2000, 4000))  # steps after a change
-TRACKER = {key: value for key, value in LEARNING.items() if key != "observation_noise"}
+TRACKER: dict[str, Any] = {
+    key: value for key, value in LEARNING.items() if key != "observation_noise"
+}
 TRAINERS: dict[str, Callable[[], Any]] = {
     "trainer.modulated": lambda: _trainer("modulated", hypernetwork=MODULATION),
     "trainer.unsupervised": lambda: _trainer("unsupervised"),
@@ -146,11 +151,11 @@ def _trainer(name: str, **values: Any) -> Any:
     return made
 
 
-def tracked(seen: Array, trainer: Any = None, model: str = SHIPPED) -> Array:
+def tracked(seen: Array, trainer: Any = None, weights: Weights | None = None) -> Array:
     """Estimates of a stream, with weights that a trainer gives a frame later."""
     tracker = KalmanNet(covariance="none", **TRACKER)
     tracker.start()
-    tracker.take(Models().load(model))
+    tracker.take(weights or Models().load(SHIPPED))
     found = []
     for first in range(0, len(seen), FRAME):
         part = seen[first : first + FRAME]
@@ -162,10 +167,18 @@ def tracked(seen: Array, trainer: Any = None, model: str = SHIPPED) -> Array:
     return np.concatenate(found)
 
 
+def told(noise_db: float) -> Weights:
+    """Those of the hypernetwork for this noise."""
+    weights = Models().load(MODULATION)
+    hyper, arrays = modulated(weights.hyper, weights.arrays, noise_db)
+    return Weights("told", 1, arrays, hyper)
+
+
 def extended(seen: Array, noise_db: float, process_noise: float) -> Array:
     values = {**LEARNING, "observation_noise": 10.0 ** (noise_db / 10.0)}
     model = state_space.build(**{**values, "process_noise": process_noise})
-    return with_extended(model, seen[None], model.initial[None], START_VARIANCE)[0]
+    found: Array = with_extended(model, seen[None], model.initial[None], START_VARIANCE)[0]
+    return found
 
 
 def tuned(noise_db: float) -> float:
@@ -190,13 +203,15 @@ def change(seed: int, streams: int) -> None:
         q = tuned(noise_db)
         trackers: dict[str, Callable[[Array], Array]] = {
             "KalmanNet, left alone": tracked,
-            "KalmanNet, trained for it": lambda y, db=noise_db: tracked(y, model=f"{_named(db)}@1"),
-            f"extended, tuned for it, q2 = {q:.2g}": lambda y, db=noise_db, q=q: extended(y, db, q),
-            **{
-                name: lambda y, make=make, made=made: tracked(y, _kept(made, make()))
-                for name, make in TRAINERS.items()
-            },
+            "the same, told the noise": partial(tracked, weights=told(noise_db)),
+            f"extended, tuned for it, q2 = {q:.2g}": partial(
+                extended, noise_db=noise_db, process_noise=q
+            ),
+            **{name: partial(_learning, make, made) for name, make in TRAINERS.items()},
         }
+        if _named(noise_db) in Models().names():
+            reached = Models().load(f"{_named(noise_db)}@1")
+            trackers["the same, trained for it"] = partial(tracked, weights=reached)
         print(f"seed {seed}, 0 to {noise_db:+.0f} dB; MSE in dB of the steps after, pooled over "
               f"{streams} streams")  # fmt: skip
         print(f"  {'':40s}" + "".join(f"{a}-{b}".rjust(12) for a, b in WINDOWS))
@@ -224,6 +239,11 @@ def stationary(seed: int, steps: int) -> None:
         worst = errors.reshape(-1, len(errors) // 10).mean(1).max()
         print(f"  {name:40s}{decibel(errors.mean()):8.3f}, worst tenth {decibel(worst):8.3f}  "
               f"{time.process_time() - began:6.1f} s  {_counts(made)}", flush=True)  # fmt: skip
+
+
+def _learning(make: Callable[[], Any], made: list[Any], seen: Array) -> Array:
+    """Estimates with a fresh trainer, which is kept."""
+    return tracked(seen, _kept(made, make()))
 
 
 def _kept(made: list[Any], trainer: Any) -> Any:

@@ -16,11 +16,16 @@ class Modulated(TrackFeedback, name="trainer.modulated"):
     """The weights that a hypernetwork tells for the noise that there seems to be.
 
     After Ni, Revach, Shlezinger, "Adaptive KalmanNet", ICASSP 2024, as blocks/kernels/modulation.py
-    says. The noise is that which makes the last observations likeliest; nothing is retrained.
+    says. The noise is that which makes the last observations likeliest; nothing is retrained, so
+    that candidates are few and do not add up: unlike others they serve unless clearly worse.
     """
 
     labels: ClassVar[str] = "noise"
 
+    tolerance: float = param(
+        default=1.0, unit="standard errors",
+        doc="by which a candidate's loss may exceed that of what serves",
+    )  # fmt: skip
     hypernetwork: str = param(
         doc="weights of the hypernetwork with its gain network: NAME or NAME@VERSION"
     )

@@ -255,9 +255,9 @@ class Followed:
             self.before = before[0], before[1], Tracks(*before[2:])
         self.recent.clear()
         while flat := arrays(f"recent.{len(self.recent)}"):
-            seen, intervals, innovations, *tracks = flat[:8]
+            seen, intervals, innovations, *tracks, mean, covariance = flat
             self.recent.append(
-                Stretch(seen, intervals, innovations, Tracks(*tracks), flat[8], flat[9])
+                Stretch(seen, intervals, innovations, Tracks(*tracks), mean, covariance)
             )
         for number, test in enumerate(self._tests):
             prefix = f"test.{number}."

@@ -9,7 +9,7 @@ torch = package("torch", "train")
 from blocks.kernels import kalman, state_space  # noqa: E402
 from blocks.kernels.kalman import Track  # noqa: E402
 from blocks.models.kalmannet import network_of  # noqa: E402
-from blocks.training.kalmannet import Recursion, Unrolled  # noqa: E402
+from blocks.training.kalmannet import Predicting, Recursion, Unrolled, predicted_of  # noqa: E402
 from blocks.training.trajectories import Schedule, Trajectories, judged, train  # noqa: E402
 
 LORENZ = {
@@ -75,6 +75,41 @@ def test_gradients_are_those_of_autograd(architecture, features, scales, values,
             rtol=1e-8,
             atol=1e-10 * scale + 1e-12,
             err_msg=name,
+        )
+
+
+@pytest.mark.parametrize("values", [LORENZ, SPHERICAL], ids=["lorenz", "spherical"])
+def test_gradients_of_what_is_predicted_are_those_of_autograd(values):
+    torch.manual_seed(2)
+    model = state_space.build(**values)
+    network = network_of(2, m=3, n=3).double()
+    _, seen, intervals = simulated(model, 4, 9, 3)
+    seen[:2, 3], seen[3, 0, 1] = np.nan, np.nan
+    starts = model.initial + 0.3 * np.random.default_rng(4).standard_normal((4, 3))
+    variances = np.array([1.0, 2.0, 0.5])
+    recursion = Recursion(network, model)
+    track = recursion.start(torch.from_numpy(starts))
+    total, came = 0.0, 0
+    for t in range(9):
+        _, foretold, _, _ = predicted_of(track.mean, intervals[:, t], model)
+        off = torch.from_numpy(seen[:, t]) - foretold
+        if values is SPHERICAL:
+            off = off - 2.0 * np.pi * (off / (2.0 * np.pi)).round() * torch.tensor([0.0, 1.0, 1.0])
+        there = ~off.isnan()
+        total = total + (torch.where(there, off, 0.0) ** 2 / torch.from_numpy(variances)).sum()
+        came += int(there.sum())
+        track = recursion.step(track, torch.from_numpy(seen[:, t]), intervals[:, t])
+    (total / came).backward()
+    expected = {name: p.grad.clone() for name, p in network.named_parameters()}
+    network.zero_grad(set_to_none=True)
+    learner = Predicting(network, model, variances)
+    part = Trajectories(np.zeros((4, 9, 3)), seen, intervals)
+    error, _ = learner.teach(learner.start(starts), part)
+    assert error == pytest.approx((total / came).item())
+    for name, p in network.named_parameters():
+        scale = float(expected[name].abs().max())
+        np.testing.assert_allclose(
+            p.grad.numpy(), expected[name].numpy(), rtol=1e-8, atol=1e-10 * scale + 1e-12
         )
 
 
