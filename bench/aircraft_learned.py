@@ -1,9 +1,11 @@
 """Trackers that learned on real tracks of aircraft, beside filters that were tuned on the same.
 
     python -m bench.aircraft_learned                       # the table
+    python -m bench.aircraft_learned --networks FOLDER     # with others that `train` left there
+    python -m bench.aircraft_learned tune                  # the filters, some minutes
     python -m bench.aircraft_learned train --seed 0        # the network of the flow, some minutes
     python -m bench.aircraft_learned keep aircraft_kalmannet_0.npz      # as the flow's model
-    python -m bench.aircraft_learned export tracks.npz     # the tracks, for where the file is not
+    python -m bench.aircraft_learned export tracks.npz     # all of the tracks that --file needs
 
 The tracks are those of switzerland.json.gz of the `traffic` collection, under shared/data beside
 the clone or the file named by --file: 842 aircraft, a report each 10 s. They are parted by a hash
@@ -19,9 +21,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,10 +83,9 @@ class Words(NamedTuple):
 
 
 def load(part: str, file: Path = FILE) -> Words:
-    """The tracks of a part, from the file or from what `export` wrote (JOB_DATA)."""
-    folder = os.environ.get("JOB_DATA")
-    if folder is not None:
-        with np.load(Path(folder) / "tracks.npz") as found:
+    """The tracks of a part, of a file of tracks or of what `export` wrote."""
+    if file.suffix == ".npz":
+        with np.load(file) as found:
             return Words(*(found[f"{part}_{name}"].astype(float) for name in Words._fields))
     found = chosen(tracks.read(file), part, GAP_S, LEAST, LENGTH)
     velocities = np.full((len(found), LENGTH, 2), np.nan)
@@ -145,15 +145,15 @@ def by_reckoning(words: Words, told: bool) -> Array:
     return found
 
 
-IMM_START = {
-    "straight_noise": 1.0, "turn_noise": 30.0, "turn_walk": 1e-7, "turn_rate": 0.005,
-    "straight_share": 0.7, "memory_s": 100.0, "observation_noise": 1e4,
+IMM = {
+    "straight_noise": 1e-4, "turn_noise": 0.3, "turn_walk": 1e-6, "turn_rate": 0.005,
+    "straight_share": 0.7, "memory_s": 10.0, "observation_noise": 1e4,
 }  # fmt: skip
 
 
 def by_imm(words: Words, **values: float) -> Array:
     """Interacting straight flight and turns, from kernels/imm.py."""
-    v = {**IMM_START, **values}
+    v = values
     model = np.zeros((2, 5))
     model[:, imm.PROCESS_NOISE] = v["straight_noise"], v["turn_noise"]
     model[1, imm.TURN_NOISE], model[1, imm.TURN_VARIANCE] = v["turn_walk"], v["turn_rate"] ** 2
@@ -186,6 +186,20 @@ def _imm(
             found[track, t, 0] = seen[track, t, 0] - mean[0]
             found[track, t, 1] = seen[track, t, 1] - mean[1]
             imm.update(0, seen[track, t], noise, probabilities, means, covariances, work)
+
+
+def by_acceleration(words: Words, **values: Any) -> Array:
+    """A Kalman filter of constant acceleration."""
+    variance = (0.0, 0.0, SPEED_M_S**2, SPEED_M_S**2, 1.0, 1.0)
+    return by_kalman(words, motion="constant_acceleration", initial_variance=variance, **values)
+
+
+#: Filters with what `tune` found for them.
+FILTERS: dict[str, tuple[Callable[..., Array], Mapping[str, float]]] = {
+    "constant velocity": (by_kalman, {"process_noise": 3.66}),
+    "constant acceleration": (by_acceleration, {"process_noise": 0.00472}),
+    "interacting multiple model": (by_imm, IMM),
+}
 
 
 # --- Tuning on the training aircraft --------------------------------------------------------------
@@ -341,26 +355,30 @@ class Errors(NamedTuple):
             ]
         )
 
-    def row(self, name: str, reference: Errors | None) -> str:
-        """What the table says of one tracker; the reference is what it is compared with."""
+    def row(self, name: str, references: Sequence[Errors]) -> str:
+        """What the table says of one tracker beside the references."""
         away = np.concatenate(self.by_aircraft)
         squares, counts = self._sums()
         roots = np.sqrt(squares / counts)
-        line = (
-            f"{name:44s} {np.sqrt(squares.sum() / counts.sum()):7.1f} {np.median(away):7.1f} "
-            f"{np.quantile(away, 0.95):7.1f} {np.median(roots):9.1f} {roots.max():7.1f}"
+        return (
+            f"{name:46s} {np.sqrt(squares.sum() / counts.sum()):7.1f} {np.median(away):7.1f} "
+            f"{np.quantile(away, 0.95):7.1f} {np.median(roots):9.1f} {roots.max():7.1f}   "
+            + "   ".join(self._beside(reference) for reference in references)
         )
-        if reference is None or reference is self:
-            return line
-        before, of = reference._sums()
+
+    def _beside(self, other: Errors) -> str:
+        """RMSE less that of another, its 95 % interval over aircraft, and where it is smaller."""
+        if other is self:
+            return " " * 37
+        (squares, counts), (before, of) = self._sums(), other._sums()
         draws = np.random.default_rng(0).integers(0, len(counts), (BOOTSTRAPS, len(counts)))
-        mine, other = (
+        mine, theirs = (
             np.sqrt(a[draws].sum(1) / b[draws].sum(1)) for a, b in ((squares, counts), (before, of))
         )
-        low, high = np.quantile(mine / other, (0.025, 0.975)) - 1.0
+        low, high = np.quantile(mine / theirs, (0.025, 0.975)) - 1.0
         ratio = np.sqrt(squares.sum() / counts.sum() / (before.sum() / of.sum())) - 1.0
-        better = np.mean(roots < np.sqrt(before / of))
-        return f"{line}   {ratio:+7.1%} ({low:+.1%} ... {high:+.1%})   {better:4.0%}"
+        better = np.mean(squares / counts < before / of)
+        return f"{ratio:+7.1%} ({low:+7.1%} ... {high:+7.1%}) {better:4.0%}"
 
     def _sums(self) -> tuple[Array, Array]:
         squares = np.array([np.square(own).sum() for own in self.by_aircraft])
@@ -368,8 +386,8 @@ class Errors(NamedTuple):
 
 
 HEAD = (
-    f"{'':44s}    RMSE  median    95 %   aircraft: median   worst   RMSE to the tuned constant "
-    "velocity   better on"
+    f"{'':46s}    RMSE  median    95 %    median   worst"
+    f"   {'RMSE to constant velocity, better on':37s}   RMSE to IMM, better on"
 )
 
 
@@ -392,56 +410,46 @@ def others(file: Path) -> dict[str, Words]:
     return found
 
 
+def tune(options: argparse.Namespace) -> None:
+    """Print what is best on the training aircraft."""
+    training = load("training", options.file)
+    for name, (run, start) in FILTERS.items():
+        best = tuned(run, training, start)
+        told = ", ".join(f"{key} {value:.3g}" for key, value in best.items())
+        print(f"{name}: {told}; RMSE {rmse(run(training, **best)):.2f}", flush=True)
+
+
 def table(options: argparse.Namespace) -> None:
     """Print it."""
-    training, test = load("training", options.file), load("test", options.file)
-    print("tuned on the training aircraft")
-    filters: dict[str, Callable[[Words], Array]] = {}
-
-    def settle(
-        name: str, run: Callable[..., Array], start: Mapping[str, float], words: Words = training
-    ) -> None:
-        best = tuned(run, words, start)
-        told = ", ".join(f"{key} {value:.3g}" for key, value in best.items())
-        print(f"  {name}: {told}", flush=True)
-        filters[name] = lambda words: run(words, **best)
-
-    settle("constant velocity", by_kalman, {"process_noise": 3.0})
-    settle(
-        "constant acceleration",
-        lambda words, **values: by_kalman(
-            words, motion="constant_acceleration",
-            initial_variance=(0.0, 0.0, SPEED_M_S**2, SPEED_M_S**2, 1.0, 1.0), **values,
-        ),
-        {"process_noise": 0.01},
-    )  # fmt: skip
-    third = Words(*(array[::3] for array in training))  # of the tracks: it has many parameters
-    settle("interacting multiple model", by_imm, IMM_START, third)
+    filters: dict[str, Callable[[Words], Array]] = {
+        name: (lambda words, run=run, best=best: run(words, **best))
+        for name, (run, best) in FILTERS.items()
+    }
     model = state_space.build(**MODEL)
     for path in sorted(options.networks.glob("*.npz")) if options.networks else []:
         card = json.loads(path.with_suffix(".json").read_text())
         with np.load(path) as arrays:
             gain = kalmannet.network_of(card["hyper"], dict(arrays))
-        if gain.m == model.size:
-            filters[f"KalmanNet {path.stem}"] = (
-                lambda words, gain=gain: by_network(words, gain, model)
-            )  # fmt: skip
+        filters[path.stem] = lambda words, gain=gain: by_network(words, gain, model)
     if NAME in Models().names():
         weights = Models().load(NAME)
         shipped = kalmannet.network_of(weights.hyper, weights.arrays)
         filters["KalmanNet, shipped"] = lambda words: by_network(words, shipped, model)
-    sets = {"unseen aircraft over Switzerland": test, **others(options.file)}
+    sets = {"unseen aircraft over Switzerland": load("test", options.file), **others(options.file)}
     for said, words in sets.items():
         count = int((~np.isnan(words.seen[:, SKIP:, 0])).sum())
-        print(f"\n{said}: {len(np.unique(words.aircraft))} aircraft, {len(words.seen)} tracks, "
-              f"{count} positions\n{HEAD}")  # fmt: skip
+        print(
+            f"\n{said}: {len(np.unique(words.aircraft))} aircraft, {len(words.seen)} tracks, "
+            f"{count} positions\n{HEAD}"
+        )
         found = {"dead reckoning from two reports": by_reckoning(words, False)}
         if np.isfinite(words.velocities).any():
             found["dead reckoning, velocity as told (reads more)"] = by_reckoning(words, True)
         found |= {name: run(words) for name, run in filters.items()}
         errors = {name: Errors.of(words, one) for name, one in found.items()}
+        references = [errors[name] for name in ("constant velocity", "interacting multiple model")]
         for name, one in errors.items():
-            print(one.row(name, errors["constant velocity"]))
+            print(one.row(name, references))
 
 
 def keep(path: Path) -> None:
@@ -465,6 +473,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command")
     exporting = commands.add_parser("export")
     exporting.add_argument("to", type=Path)
+    commands.add_parser("tune")
     keeping = commands.add_parser("keep")
     keeping.add_argument("network", type=Path)
     training = commands.add_parser("train")
@@ -481,7 +490,7 @@ def main() -> None:
     training.add_argument("--disturbed", action="store_true", help=disturbed.__doc__)
     training.add_argument("--scaled", type=int, default=1)
     training.add_argument("--name", default="aircraft_kalmannet")
-    training.add_argument("--out", default=os.environ.get("JOB_OUT", "."))
+    training.add_argument("--out", default=".")
     options = parser.parse_args()
     if options.command == "export":
         export(options.to, options.file)
@@ -489,6 +498,8 @@ def main() -> None:
         train_network(options)
     elif options.command == "keep":
         keep(options.network)
+    elif options.command == "tune":
+        tune(options)
     else:
         table(options)
 
