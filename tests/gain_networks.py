@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from blocks.kernels import kalmannet, recursive_kalmannet, split_kalmannet
+from blocks.kernels import kalmannet, recursive_kalmannet, rtsnet, split_kalmannet
 from blocks.kernels.kalmannet_filter import Calibration
 from pipeline.weights import Weights
 
@@ -64,3 +64,32 @@ def constant_gain(gain: np.ndarray, architecture: int = 2) -> Weights:
     arrays[f"{last}.weight"][:] = 0.0
     arrays[f"{last}.bias"][:] = gain.ravel()
     return Weights("gain", 1, arrays, made.hyper)
+
+
+def random_passes(
+    m: int, n: int, passes: int, sees: str = "observations", seed: int = 0
+) -> Weights:
+    """An RTSNet that learned nothing."""
+    made = []
+    for number in range(passes):
+        seen = m if number or sees == "smoothed" else n
+        made.append((random_gain(m, seen, seed=seed + number), random_gain(m, m, seed=seed + 9)))
+    return _passes(made, m, n, sees)
+
+
+def constant_passes(
+    gains: list[tuple[np.ndarray, np.ndarray]], n: int, sees: str = "observations"
+) -> Weights:
+    """An RTSNet with these gains there and back in each pass, whatever it sees."""
+    made = [(constant_gain(there), constant_gain(back)) for there, back in gains]
+    return _passes(made, len(gains[0][1]), n, sees)
+
+
+def _passes(made: list[tuple[Weights, Weights]], m: int, n: int, sees: str) -> Weights:
+    arrays = {}
+    for number, networks in enumerate(made, 1):
+        for way, network in zip(("there", "back"), networks, strict=True):
+            rows = network.hyper["n"]
+            arrays[f"{number}.{way}"] = rtsnet.joined(network.arrays, m, rows, 5, 40)
+    hyper = {"passes": len(made), "sees": sees, "m": m, "n": n, "in_mult": 5, "out_mult": 40}
+    return Weights("rtsnet", 1, arrays, hyper)

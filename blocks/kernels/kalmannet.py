@@ -202,10 +202,16 @@ def put_gains(y: Array, at: int, m: int, n: int, gains: Array) -> None:
                 place += 1
 
 
+NO_SCALES: Array = np.empty(0)
+
+
 class Gain(NamedTuple):
     """Weights and sizes of a gain network: what `gain` takes first.
 
     A changed network is a new one, made beside it; hidden states and scratch fit it too.
+
+    scales  (m + n,)  usual sizes of states and observations, for kernels/kalmannet_filter.py; or
+            none
     """
 
     weights: Array
@@ -214,6 +220,7 @@ class Gain(NamedTuple):
     n: int
     in_mult: int
     out_mult: int
+    scales: Array = NO_SCALES
 
     @classmethod
     def of(
@@ -255,6 +262,7 @@ class SingleGain(NamedTuple):
     in_mult: int
     out_mult: int
     units: int
+    scales: Array = NO_SCALES
 
     @classmethod
     def of(
@@ -325,17 +333,24 @@ def by_layer(arrays: Mapping[str, Array]) -> dict[str, list[Array]]:
 def network_of(hyper: Mapping[str, Any], arrays: Mapping[str, Array]) -> Gain | SingleGain:
     """The network of weights as torch names them.
 
-    hyper   architecture, m, n and the sizes that differ from their defaults
+    hyper   architecture, m, n and the sizes that differ from their defaults, and scales
     arrays  float32
 
     Raises ValueError where they do not fit together.
     """
     ordered = by_layer(arrays)
     sizes = sizes_of(hyper)
+    scales = np.array(hyper.get("scales", ()), np.float64)
+    if scales.size and (
+        scales.shape != (sizes["m"] + sizes["n"],) or not (np.isfinite(scales) & (scales > 0)).all()
+    ):
+        raise ValueError(
+            f"scales = {scales.tolist()}, but there must be {sizes['m']} + {sizes['n']} above 0"
+        )
     if hyper["architecture"] == 1:
-        return SingleGain.of(ordered, **sizes)
+        return SingleGain.of(ordered, **sizes)._replace(scales=scales)
     if hyper["architecture"] == 2:
-        return Gain.of(ordered, **sizes)
+        return Gain.of(ordered, **sizes)._replace(scales=scales)
     raise ValueError(f"architecture = {hyper['architecture']!r}, but there are 1 and 2")
 
 

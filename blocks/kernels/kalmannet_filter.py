@@ -16,6 +16,11 @@ state and the predicted one (the papers' h(x) - H x would jump where an angle tu
 divided by its length, and its Jacobian H. Recursive KalmanNet sees log(1 + (v / scale)^2) of F1,
 F2 and F4 as well. They stand in a row as F1, F2, geometry, F3, F4, squares.
 
+So a network does not see how long they are, and its gain is in the units of the model. One that has
+`scales`, usual sizes of every number of states and observations, gets features in these units whose
+length is log(1 + length) in place of 1, and its gain is in them: then it can tell an observation
+that is far off from a usual one, whatever the units of the model.
+
 An observation that is NaN is missing: its row counts as seen where it was predicted, for F1 of this
 step and of the next, too. Its innovation is 0, so a step without any observation predicts only,
 while the network goes on. (Where it waits for the next one, and F3 and F4 with it, the Lorenz
@@ -57,7 +62,7 @@ from blocks.kernels.indirect import (
     call_observe_linearised,
 )
 from blocks.kernels.kalman import Track, expect
-from blocks.kernels.kalmannet import Gain, SingleGain, gain, single_gain
+from blocks.kernels.kalmannet import NO_SCALES, Gain, SingleGain, gain, single_gain
 from blocks.kernels.recursive_kalmannet import RecursiveGain, factor, recursive_gain
 from blocks.kernels.split_kalmannet import SplitGain, split_gain
 from blocks.kernels.state_space import StateSpace, wrapped
@@ -151,6 +156,7 @@ class Filters:
         self._kind = (Gain, SingleGain, SplitGain, RecursiveGain).index(type(network))
         units = 0 if isinstance(network, Gain) else network.units
         self._sizes = self._kind, network.in_mult, network.out_mult, units
+        self._scales = network.scales if isinstance(network, Gain | SingleGain) else NO_SCALES
         scales = np.ones(m), np.ones(n)
         if isinstance(network, RecursiveGain):
             scales = network.state_scales, network.seen_scales
@@ -176,17 +182,16 @@ class Filters:
         one_m, one_n = (np.eye(k, dtype=np.float32) for k in (self.network.m, self.network.n))
         return self.network.start(rows, one_m, np.zeros_like(one_m), one_n)
 
-    def start(self, tracks: int) -> Tracks:
-        """Filters that stand at the start of the model."""
+    def start(self, tracks: int, states: Array | None = None) -> Tracks:
+        """Filters that stand at the start of the model; the first ones at these states (few, m)."""
         m, n = self.model.size, self.model.rows
-        mean = np.tile(self.model.initial, (tracks, 1))
-        seen = np.empty(n)
-        _observe(self.model.observe, self.model.observe_parameters, self.model.initial, seen)
+        mean, seen = np.tile(self.model.initial, (tracks, 1)), np.empty((tracks, n))
+        if states is not None:
+            mean[: len(states)] = states
+        _observe(self.model.observe, self.model.observe_parameters, mean, seen)
         zeros = np.zeros((2, tracks, m))
         covariance = np.tile(self.model.initial_covariance, (tracks, 1, 1))
-        return Tracks(
-            mean, zeros[0], zeros[1], np.tile(seen, (tracks, 1)), self._first(tracks), covariance
-        )
+        return Tracks(mean, zeros[0], zeros[1], seen, self._first(tracks), covariance)
 
     def hidden_of(self, hidden: Array) -> Array | None:
         """Hidden states of another network to go on with; None where they do not fit."""
@@ -230,34 +235,48 @@ class Filters:
         if spread:
             wanted = CARRIED if self._carries else TOLD
         _run(
-            network.weights, network.places, m, n, self._sizes, model.advance, model.linearise,
-            model.parameters, model.observe, model.observe_linearised, model.observe_parameters,
-            model.angles, *self._noise, model.linear_seen, TILE if together else 1, wanted,
+            network.weights, network.places, m, n, self._sizes, self._scales, model.advance,
+            model.linearise, model.parameters, model.observe, model.observe_linearised,
+            model.observe_parameters, model.angles, *self._noise, model.linear_seen, TILE if together else 1, wanted,
             observations, intervals, *tracks, *self._scratch, *out, done,
         )  # fmt: skip
         return done
 
 
 @njit(cache=True, nogil=True)
-def _observe(observe: Any, parameters: Array, state: Array, seen: Array) -> None:
-    call_observe(observe, state, parameters, seen)
+def _observe(observe: Any, parameters: Array, states: Array, seen: Array) -> None:
+    for row in range(states.shape[0]):
+        call_observe(observe, states[row], parameters, seen[row])
 
 
 @njit(cache=True, nogil=True)
-def _put(values: Array, row: int, count: int, features: Array, to: int, at: int) -> None:
-    """Put a row, divided by its length, among the features."""
+def put(
+    values: Array, row: int, count: int, scales: Array, first: int, features: Array, to: int,
+    at: int,
+) -> None:  # fmt: skip
+    """Put a row of values (rows, count) among the features.
+
+    It is divided by its length, or told in scales from `first` on.
+    """
     squared = 0.0
     for j in range(count):
-        squared += values[row, j] * values[row, j]
-    over = 1.0 / max(np.sqrt(squared), LEAST)
+        value = values[row, j]
+        if scales.size:
+            value /= scales[first + j]
+        squared += value * value
+    length = max(np.sqrt(squared), LEAST)
+    over = (np.log1p(length) if scales.size else 1.0) / length
     for j in range(count):
-        features[to, at + j] = over * values[row, j]
+        value = values[row, j]
+        if scales.size:
+            value /= scales[first + j]
+        features[to, at + j] = over * value
 
 
 @njit(cache=True, nogil=True)
 def _put_geometry(
     linear: bool, before: Array, after: Array, foretold: Array, was: Array, H: Array,
-    angles: Array, bend: Array, features: Array, to: int, at: int,
+    angles: Array, bend: Array, scales: Array, features: Array, to: int, at: int,
 ) -> None:  # fmt: skip
     """Put how far the observation is from linear, and H, among the features."""
     n, m = H.shape
@@ -270,7 +289,7 @@ def _put_geometry(
             bend[0, j] = wrapped(off) if angles[j] else off
         for i in range(m):
             features[to, at + n + j * m + i] = H[j, i]
-    _put(bend, 0, n, features, to, at)
+    put(bend, 0, n, scales, m, features, to, at)
 
 
 @njit(cache=True, nogil=True)
@@ -299,8 +318,8 @@ def _compare(
 
 @njit(cache=True, nogil=True)
 def _run(
-    weights: Array, places: Array, m: int, n: int, sizes: tuple[int, int, int, int], advance: Any,
-    linearise: Any, parameters: Array, observe: Any, observe_linearised: Any,
+    weights: Array, places: Array, m: int, n: int, sizes: tuple[int, int, int, int], scales: Array,
+    advance: Any, linearise: Any, parameters: Array, observe: Any, observe_linearised: Any,
     observe_parameters: Array, angles: Array, Q: Array, R: Array, share: float, per_second: float,
     is_calibrated: bool, state_scales: Array, seen_scales: Array, H: Array, linear_seen: bool,
     tile: int, wanted: int, observations: Array, intervals: Array, mean: Array, evolution: Array,
@@ -335,14 +354,14 @@ def _run(
                 for i in range(m):
                     predicted[row, i] = after[i]
                 _compare(observations, track, t, foretold, seen, angles, change, off, row)
-                _put(change, 0, n, features, row, 0)
-                _put(off, row, n, features, row, n)
-                _put(evolution, track, m, features, row, second)
-                _put(update, track, m, features, row, second + m)
+                put(change, 0, n, scales, m, features, row, 0)
+                put(off, row, n, scales, m, features, row, n)
+                put(evolution, track, m, scales, 0, features, row, second)
+                put(update, track, m, scales, 0, features, row, second + m)
                 if kind >= SPLIT:
                     _put_geometry(
-                        linear_seen, before, after, foretold, was, H, angles, bend, features, row,
-                        2 * n,
+                        linear_seen, before, after, foretold, was, H, angles, bend, scales,
+                        features, row, 2 * n,
                     )  # fmt: skip
                 if kind == RECURSIVE:
                     at = second + 2 * m
@@ -366,6 +385,11 @@ def _run(
                     weights, places, m, n, in_mult, out_mult, units, features, states, scratch,
                     gains, told,
                 )  # fmt: skip
+            if scales.size:
+                for row in range(alive):
+                    for i in range(m):
+                        for j in range(n):
+                            gains[row, i, j] *= scales[i] / scales[m + j]
             for row in range(alive):
                 track = begin + row
                 if not linear_seen and (kind == SPLIT or wanted):

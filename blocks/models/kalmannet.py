@@ -11,6 +11,9 @@ kalmannet.py makes them); a network may look at some of them only:
     F2  n  innovation, observation less its prediction
     F3  m  forward evolution: last updated state less the one before
     F4  m  forward update: last updated state less its prediction
+
+With `scales`, m usual sizes of the numbers of a state and n of an observation, features are vectors
+of other lengths, and the gain is in these units: kernels/kalmannet_filter.py.
 """
 
 from __future__ import annotations
@@ -33,13 +36,16 @@ class FilterNetwork(nn.Module, ABC):
     """What tells the gain of a filter, step by step, of features and hidden states.
 
     has_geometry   whether it sees how the observation bends, and its Jacobian
-    scales         states (m,) and observations (n,): units of the squares of features; None: it
+    scales         m usual sizes of the numbers of a state and n of an observation; (): features
+                   are of length 1
+    square_scales  states (m,) and observations (n,): units of the squares of features; None: it
                    sees none of them
     """
 
     used: Tensor  # 1 for each number of a feature that the network sees, else 0
     has_geometry = False
-    scales: tuple[Tensor, Tensor] | None = None
+    scales: tuple[float, ...] = ()
+    square_scales: tuple[Tensor, Tensor] | None = None
     m: int
     n: int
 
@@ -73,8 +79,13 @@ class FilterNetwork(nn.Module, ABC):
 class GainNetwork(FilterNetwork):
     """Gain (rows, m, n) and next hidden states, of features (rows, 2 (n + m)) and hidden states."""
 
-    def __init__(self, m: int, n: int, features: Sequence[int]) -> None:
+    def __init__(
+        self, m: int, n: int, features: Sequence[int], scales: Sequence[float] = ()
+    ) -> None:
         super().__init__()
+        if scales and len(scales) != m + n:
+            raise ValueError(f"scales has {len(scales)} items, but there are {m} + {n}")
+        self.scales = tuple(scales)
         if not features or any(k not in ALL for k in features):
             raise ValueError(f"features = {tuple(features)}, but there are 1 to 4")
         self.m, self.n = m, n
@@ -86,6 +97,9 @@ class GainNetwork(FilterNetwork):
     @abstractmethod
     def _entrances(self) -> dict[str, slice]:
         """Weights that are multiplied with features -> which of them."""
+
+    def _scaled(self) -> dict[str, Any]:
+        return {"scales": list(self.scales)} if self.scales else {}
 
     def arrays(self) -> dict[str, Any]:
         """Name -> float32 array, by torch's names; what meets a feature that is not used is 0."""
@@ -127,9 +141,10 @@ class Architecture2(GainNetwork):
     """A GRU in the place of each of the covariances Q, Sigma and S."""
 
     def __init__(
-        self, m: int, n: int, features: Sequence[int] = ALL, in_mult: int = 5, out_mult: int = 40
-    ) -> None:
-        super().__init__(m, n, features)
+        self, m: int, n: int, features: Sequence[int] = ALL, in_mult: int = 5, out_mult: int = 40,
+        scales: Sequence[float] = (),
+    ) -> None:  # fmt: skip
+        super().__init__(m, n, features, scales)
         self.in_mult, self.out_mult = in_mult, out_mult
         mm, nn_, wide, tall = m * m, n * n, in_mult * m, 2 * in_mult * n
         middle = out_mult * (mm + nn_)
@@ -145,7 +160,7 @@ class Architecture2(GainNetwork):
     def hyper(self) -> dict[str, Any]:
         return {
             "architecture": 2, "m": self.m, "n": self.n, "features": list(self.features),
-            "in_mult": self.in_mult, "out_mult": self.out_mult,
+            "in_mult": self.in_mult, "out_mult": self.out_mult, **self._scaled(),
         }  # fmt: skip
 
     def _entrances(self) -> dict[str, slice]:
@@ -179,9 +194,9 @@ class Architecture1(GainNetwork):
 
     def __init__(
         self, m: int, n: int, features: Sequence[int] = (2, 4), in_mult: int = 80,
-        out_mult: int = 4, units: int = 10,
+        out_mult: int = 4, units: int = 10, scales: Sequence[float] = (),
     ) -> None:  # fmt: skip
-        super().__init__(m, n, features)
+        super().__init__(m, n, features, scales)
         self.in_mult, self.out_mult, self.units = in_mult, out_mult, units
         wide, moments, middle = in_mult * (m + n), units * (m * m + n * n), out_mult * m * n
         self.L1, self.GRU = nn.Linear(2 * (m + n), wide), nn.GRUCell(wide, moments)
@@ -193,6 +208,7 @@ class Architecture1(GainNetwork):
         return {
             "architecture": 1, "m": self.m, "n": self.n, "features": list(self.features),
             "in_mult": self.in_mult, "out_mult": self.out_mult, "units": self.units,
+            **self._scaled(),
         }  # fmt: skip
 
     def _entrances(self) -> dict[str, slice]:

@@ -25,7 +25,7 @@ class RecursiveNetwork(FilterNetwork):
     """
 
     has_geometry = True
-    scales: tuple[Tensor, Tensor]
+    square_scales: tuple[Tensor, Tensor]
 
     def __init__(
         self, m: int, n: int, state_scales: Sequence[float] = (), seen_scales: Sequence[float] = (),
@@ -38,7 +38,7 @@ class RecursiveNetwork(FilterNetwork):
         self.K = Branch(count, wide, size, 1, out_mult * mn, mn)
         self.C = Branch(count + mn, wide, size, 1, out_mult * triangle, triangle)
         self.register_buffer("used", torch.ones(count), persistent=False)
-        self.scales = (
+        self.square_scales = (
             torch.tensor(list(state_scales) or [1.0] * m, dtype=torch.float64),
             torch.tensor(list(seen_scales) or [1.0] * n, dtype=torch.float64),
         )
@@ -51,14 +51,14 @@ class RecursiveNetwork(FilterNetwork):
         }  # fmt: skip
 
     def arrays(self) -> dict[str, Any]:
-        states, observations = (scale.numpy().copy() for scale in self.scales)
+        states, observations = (scale.numpy().copy() for scale in self.square_scales)
         return {
             **super().arrays(), "scales.states": states, "scales.observations": observations
         }  # fmt: skip
 
     def load(self, arrays: dict[str, Any]) -> None:
         super().load(arrays)
-        self.scales = (
+        self.square_scales = (
             torch.tensor(arrays["scales.states"]), torch.tensor(arrays["scales.observations"])
         )  # fmt: skip
 
@@ -81,4 +81,4 @@ class RecursiveNetwork(FilterNetwork):
         C[:, rows, columns] = told[:, m * self.n :]
         diagonal = torch.eye(m, dtype=torch.bool)
         C = torch.where(diagonal, nn.functional.softplus(C), C)
-        return C * self.scales[0].to(C)[:, None]
+        return C * self.square_scales[0].to(C)[:, None]

@@ -26,10 +26,11 @@ Array = np.ndarray[Any, Any]
 
 
 @njit(cache=True, nogil=True)
-def _predict(
+def predict(
     linearise: Any, parameters: Array, observe: Any, observe_parameters: Array, states: Array,
     intervals: Array, predicted: Array, seen: Array, moving: Array, seeing: Array,
 ) -> None:  # fmt: skip
+    """Write what a model foretells of states, a row each, what is seen there, and Jacobians."""
     for row in range(states.shape[0]):
         call_linearise(
             linearise, states[row], intervals[row], parameters, predicted[row], moving[row]
@@ -47,7 +48,7 @@ class _Predict(torch.autograd.Function):
         rows, m, n = len(states), model.size, model.rows
         predicted, seen = np.empty((rows, m)), np.empty((rows, n))
         moving, seeing = np.empty((rows, m, m)), np.empty((rows, n, m))
-        _predict(
+        predict(
             model.linearise, model.parameters, model.observe_linearised, model.observe_parameters,
             states.double().numpy(), intervals, predicted, seen, moving, seeing,
         )  # fmt: skip
@@ -64,13 +65,20 @@ class _Predict(torch.autograd.Function):
         return (total[:, None] @ moving)[:, 0], None, None
 
 
-_predicted: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]] = _Predict.apply
+predicted_of: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]] = _Predict.apply
 
 
 @njit(cache=True, nogil=True)
 def _observe(observe: Any, parameters: Array, states: Array, seen: Array, seeing: Array) -> None:
     for row in range(states.shape[0]):
         call_observe_linearised(observe, states[row], parameters, seen[row], seeing)
+
+
+def jacobians(model: StateSpace, states: Array, intervals: Array) -> tuple[Array, Array]:
+    """Those of the motion (rows, m, m) at states (rows, m), and of what is seen after it."""
+    at = torch.from_numpy(np.ascontiguousarray(states))
+    _, _, moving, seeing = predicted_of(at, np.ascontiguousarray(intervals), model)
+    return moving.numpy(), seeing.numpy()
 
 
 @njit(cache=True, nogil=True)
@@ -138,6 +146,8 @@ class Recursion:
     def __init__(self, network: Any, model: StateSpace) -> None:
         self.network, self.model = network, model
         self._angles = torch.from_numpy(model.angles) if model.angles.any() else None
+        scales = torch.tensor(network.scales, dtype=torch.float64)
+        self._scales = (scales[: model.size], scales[model.size :]) if network.scales else ()
 
     def start(self, states: Tensor) -> Track:
         """Filters that believe in these states (rows, m), one interval before they observe."""
@@ -151,15 +161,6 @@ class Recursion:
         first = torch.from_numpy(seen).to(states)
         return Track(states, zeros, zeros, first, self.network.start(rows))
 
-    def jacobians(self, states: Array, intervals: Array) -> tuple[Array, Array]:
-        """Those of the motion (rows, m, m) at states (rows, m), and of what is seen after it."""
-        _, _, moving, seeing = _predicted(
-            torch.from_numpy(np.ascontiguousarray(states)),
-            np.ascontiguousarray(intervals),
-            self.model,
-        )
-        return moving.numpy(), seeing.numpy()
-
     def step(self, track: Track, observations: Tensor, intervals: Array) -> Track:
         """The next step, of observations (rows, n), NaN where nothing came.
 
@@ -171,28 +172,39 @@ class Recursion:
         self, track: Track, observations: Tensor, intervals: Array
     ) -> tuple[Track, Tensor, Tensor, Tensor]:
         """`step`, what the network told, and the Jacobians of motion and observation."""
-        predicted, foretold, moving, seeing = _predicted(track.mean, intervals, self.model)
+        predicted, foretold, moving, seeing = predicted_of(track.mean, intervals, self.model)
         came = ~observations.isnan()
         observations = torch.where(came, observations, foretold.detach())
         innovation = torch.where(came, self._wrapped(observations - foretold), 0.0)
         change = self._wrapped(observations - track.seen)
         parts = [change, innovation, track.evolution, track.update]
-        features = [nn.functional.normalize(part) for part in parts]
+        features = [self._feature(part, k) for k, part in enumerate(parts)]
         if self.network.has_geometry:
             before, where, seen, slope = (
                 t.detach().double().numpy() for t in (track.mean, predicted, foretold, seeing)
             )
             geometry = geometry_of(self.model, before, where, seen, slope)
             features.insert(2, torch.from_numpy(geometry).to(change))
-        if self.network.scales is not None:
-            of_state, of_seen = (scale.to(change) for scale in self.network.scales)
+        if self.network.square_scales is not None:
+            of_state, of_seen = (scale.to(change) for scale in self.network.square_scales)
             pairs = ((change, of_seen), (innovation, of_seen), (track.update, of_state))
             features += [(v / scale).square().log1p() for v, scale in pairs]
         told, hidden = self.network(torch.cat(features, 1), track.hidden)
-        update = (self.network.gains(told, seeing) @ innovation[:, :, None])[:, :, 0]
+        gains = self.network.gains(told, seeing)
+        if self._scales:
+            gains = gains * (self._scales[0][:, None] / self._scales[1]).to(gains)
+        update = (gains @ innovation[:, :, None])[:, :, 0]
         mean = predicted + update
         after = Track(mean, mean - track.mean, update, observations, hidden)
         return after, told, moving, seeing
+
+    def _feature(self, part: Tensor, k: int) -> Tensor:
+        """F1 ... F4 as the network sees it, k = 0 ... 3."""
+        if not self._scales:
+            return nn.functional.normalize(part)
+        part = part / self._scales[k < 2].to(part)
+        length = (part * part).sum(1, keepdim=True).clamp_min(LEAST * LEAST).sqrt()
+        return part * (length.log1p() / length)
 
     def run(self, track: Track, observations: Tensor, intervals: Array) -> tuple[Tensor, Track]:
         """Updated states (rows, time, m) of observations (rows, time, n), and the end."""
@@ -215,22 +227,27 @@ class Unrolled(Learner):
     The loss is the mean squared error per number of a state.
 
     network   a FilterNetwork, whose parameters get the gradients
+    dense     what its dense layers are made of
     """
 
-    def __init__(self, network: Any, model: StateSpace) -> None:
+    def __init__(self, network: Any, model: StateSpace, dense: type[Dense] = Dense) -> None:
         self.network, self.model = network, model
+        self._dense = dense
         self.layers = self._layers()
         self._used = network.used.numpy()
         self._dtype = next(network.parameters()).detach().numpy().dtype
         n, m = model.rows, model.size
+        scales = np.array(network.scales or np.ones(m + n), self._dtype)
+        self._units = (scales[m:], scales[m:], scales[:m], scales[:m])  # of F1 to F4
+        self._unit_gain = scales[:m, None] / scales[m:]
         second = 2 * n + (n + m * n) * network.has_geometry
-        #: columns of the features that are divided by their length, F1 to F4, and of the squares
-        self._units = [slice(0, n), slice(n, 2 * n)]
-        self._units += [slice(second, second + m), slice(second + m, second + 2 * m)]
+        #: columns of the features F1 to F4, and of the squares
+        self._columns = [slice(0, n), slice(n, 2 * n)]
+        self._columns += [slice(second, second + m), slice(second + m, second + 2 * m)]
         end = second + 2 * m
         self._squares: dict[int, tuple[slice, Array]] = {}
-        if network.scales is not None:
-            of_state, of_seen = (s.numpy() for s in network.scales)
+        if network.square_scales is not None:
+            of_state, of_seen = (s.numpy() for s in network.square_scales)
             for k, scale in ((0, of_seen), (1, of_seen), (3, of_state)):
                 self._squares[k] = slice(end, end + scale.size), scale
                 end += scale.size
@@ -238,7 +255,8 @@ class Unrolled(Learner):
 
     def _layers(self) -> Layers:
         """The layers of the network."""
-        return (_Layers2 if hasattr(self.network, "GRU_Q") else _Layers1)(self.network)
+        kind = Layers2 if hasattr(self.network, "GRU_Q") else Layers1
+        return kind(self.network, self._dense)
 
     def start(self, states: Array) -> tuple[Array, ...]:
         """As that of Recursion; the parts of a Track, those of `hidden` at its end."""
@@ -271,37 +289,38 @@ class Unrolled(Learner):
         self._lengths = np.empty((steps, rows, 4), kind)
         self._gains = np.empty((steps, rows, m, n), kind)
         self._told: list[Array] = []
-        self._innovations = np.empty((steps, rows, n), kind)
-        self._came: Array = ~np.isnan(observations)
+        self.innovations = np.empty((steps, rows, n), kind)
+        self.came: Array = ~np.isnan(observations)
         predicted64, foretold64 = np.empty((rows, m)), np.empty((rows, n))
         means = np.empty((rows, steps, m), kind)
         mean, evolution, update, seen, *hidden = track
         for t in range(steps):
             before64 = mean.astype(np.float64)
-            _predict(
+            predict(
                 model.linearise, model.parameters, model.observe_linearised,
                 model.observe_parameters, before64, np.ascontiguousarray(intervals[:, t]),
                 predicted64, foretold64, self._moving[t], self._seeing[t],
             )  # fmt: skip
             predicted, foretold = predicted64.astype(kind), foretold64.astype(kind)
-            came = self._came[:, t]
+            came = self.came[:, t]
             y = np.where(came, observations[:, t], foretold).astype(kind)
             innovation = np.where(came, self._wrapped(y - foretold), 0.0).astype(kind)
             row = self._features[t]
             for k, part in enumerate((self._wrapped(y - seen), innovation, evolution, update)):
-                length = np.maximum(np.sqrt(np.einsum("ij,ij->i", part, part)), LEAST)
+                scaled = part / self._units[k]
+                length = np.maximum(np.sqrt(np.einsum("ij,ij->i", scaled, scaled)), LEAST)
                 self._lengths[t, :, k] = length
-                row[:, self._units[k]] = part / length[:, None]
+                row[:, self._columns[k]] = scaled * (self._long(length) / length)[:, None]
                 if k in self._squares:
                     columns, scale = self._squares[k]
                     row[:, columns] = np.log1p(np.square(part / scale))
             if self.network.has_geometry:
-                row[:, 2 * n : self._units[2].start] = geometry_of(
+                row[:, 2 * n : self._columns[2].start] = geometry_of(
                     model, before64, predicted64, foretold64, self._seeing[t]
                 )
             told, hidden = self.layers.forward(t, row * self._used, hidden)
-            gains = self.layers.gains(told, self._seeing[t])
-            self._gains[t], self._innovations[t] = gains, innovation
+            gains = self.layers.gains(told, self._seeing[t]) * self._unit_gain
+            self._gains[t], self.innovations[t] = gains, innovation
             self._told.append(told)
             update = np.einsum("ijk,ik->ij", gains, innovation)
             mean, before = predicted + update, mean
@@ -311,12 +330,14 @@ class Unrolled(Learner):
         return means, (mean, evolution, update, seen, *hidden)
 
     def backward(
-        self, gradients: Array, by_gains: Array | None = None, by_told: Array | None = None
-    ) -> None:
+        self, gradients: Array, by_foretold: Array | None = None, by_gains: Array | None = None,
+        by_told: Array | None = None,
+    ) -> None:  # fmt: skip
         """Add to the gradients of the parameters, given those by the updated states.
 
-        by_gains  (time, rows, m, n)    by the gains themselves, if there are such gradients
-        by_told   (time, rows, width)   likewise by what the network tells
+        by_foretold  (rows, time, n)    by the predicted observations, if there are such gradients
+        by_gains  (time, rows, m, n)    likewise by the gains themselves
+        by_told   (time, rows, width)   and by what the network tells
         """
         rows, steps, m = gradients.shape
         by_mean, by_evolution, by_update = np.zeros((3, rows, m), self._dtype)
@@ -324,10 +345,11 @@ class Unrolled(Learner):
         for t in reversed(range(steps)):
             after = by_mean + gradients[:, t] + by_evolution
             by_correction = after + by_update
-            by_gain = by_correction[:, :, None] * self._innovations[t][:, None]
+            by_gain = by_correction[:, :, None] * self.innovations[t][:, None]
             by_innovation = np.einsum("ijk,ij->ik", self._gains[t], by_correction)
             if by_gains is not None:
                 by_gain = by_gain + by_gains[t]
+            by_gain = by_gain * self._unit_gain
             own = self.layers.by_told(self._told[t], self._seeing[t], by_gain)
             if by_told is not None:
                 own = own + by_told[t]
@@ -335,10 +357,15 @@ class Unrolled(Learner):
             by_features = by_features * self._used
             by_part = []
             for k in (1, 2, 3):  # F1 is made of observations alone
-                unit, length = self._features[t, :, self._units[k]], self._lengths[t, :, k, None]
-                own = by_features[:, self._units[k]]
+                length = self._lengths[t, :, k, None]
+                long = self._long(length)
+                unit = self._features[t, :, self._columns[k]] / long
+                own = by_features[:, self._columns[k]]
                 along = np.einsum("ij,ij->i", unit, own)[:, None] * unit
-                found = (own - along) / length
+                found = (own - along) * (long / length)
+                if self.network.scales:
+                    found = found + along / (1.0 + length)
+                found = found / self._units[k]
                 if k in self._squares:
                     columns, scale = self._squares[k]
                     value = unit * length
@@ -346,15 +373,49 @@ class Unrolled(Learner):
                         2.0 * value / (np.square(value) + np.square(scale))
                     )
                 by_part.append(found.astype(self._dtype))
-            by_innovation = np.where(self._came[:, t], by_innovation + by_part[0], 0.0)
-            by_predicted = after - np.einsum("ij,ijk->ik", by_innovation, self._seeing[t])
+            by_seen = np.where(self.came[:, t], -by_innovation - by_part[0], 0.0)
+            if by_foretold is not None:
+                by_seen += by_foretold[:, t]
+            by_predicted = after + np.einsum("ij,ijk->ik", by_seen, self._seeing[t])
             by_mean = np.einsum("ij,ijk->ik", by_predicted, self._moving[t]) - by_evolution
             by_evolution, by_update = by_part[1], by_part[2]
         self.layers.finish()
 
+    def _long(self, lengths: Array) -> Array:
+        """How long features are, given how long they would be."""
+        return np.log1p(lengths) if self.network.scales else np.ones_like(lengths)
+
     def _wrapped(self, difference: Array) -> Array:
         turns = np.round(difference / math.tau)
         return np.where(self.model.angles, difference - math.tau * turns, difference)
+
+
+class Predicting(Unrolled):
+    """The same, with a loss that needs no states: the mean squared innovation per row that came.
+
+    Revach et al., "Unsupervised Learned Kalman Filtering", EUSIPCO 2022, (10): what is predicted
+    of the next observation, in units of its variance, is as near to it as can be.
+
+    variances  (n,)  of the innovations
+    """
+
+    def __init__(self, network: Any, model: StateSpace, variances: Array) -> None:
+        super().__init__(network, model)
+        self._over = (1.0 / variances).astype(self._dtype)
+
+    def teach(self, track: Any, part: Trajectories) -> tuple[float, Any]:
+        error, end = self.judge(track, part)
+        if math.isfinite(error):
+            gradients = -2.0 / max(self.came.sum(), 1) * self._over * self.innovations
+            rows, steps, _ = part.observations.shape
+            by_means = np.zeros((rows, steps, self.model.size), self._dtype)
+            self.backward(by_means, gradients.swapaxes(0, 1).astype(self._dtype))
+        return error, end
+
+    def judge(self, track: Any, part: Trajectories) -> tuple[float, Any]:
+        _, end = self.forward(track, part.observations, part.intervals)
+        squares = self._over * np.square(self.innovations, dtype=np.float64)
+        return float(squares.sum() / max(self.came.sum(), 1)), end
 
 
 class Layers(ABC):
@@ -364,14 +425,14 @@ class Layers(ABC):
     """
 
     def __init__(self, m: int, n: int, layers: list[Dense | Gru], sizes: tuple[int, ...]) -> None:
-        self.m, self.n, self.sizes, self._all = m, n, sizes, layers
+        self.m, self.n, self.sizes, self.all = m, n, sizes, layers
 
     def begin(self, steps: int, rows: int) -> None:
-        for layer in self._all:
+        for layer in self.all:
             layer.begin(steps, rows)
 
     def finish(self) -> None:
-        for layer in self._all:
+        for layer in self.all:
             layer.finish()
 
     @abstractmethod
@@ -417,12 +478,12 @@ class Branch:
         return self.first.backward(t, by), before
 
 
-class _Layers2(Layers):
+class Layers2(Layers):
     """Those of architecture #2."""
 
-    def __init__(self, net: Any) -> None:
-        self.fc = {k: Dense(getattr(net, f"FC{k}")) for k in (1, 3, 4, 5, 6, 7)}
-        self.inner, self.outer = Dense(net.FC2[0]), Dense(net.FC2[2], relu=False)
+    def __init__(self, net: Any, dense: type[Dense] = Dense) -> None:
+        self.fc = {k: dense(getattr(net, f"FC{k}")) for k in (1, 3, 4, 5, 6, 7)}
+        self.inner, self.outer = dense(net.FC2[0]), dense(net.FC2[2], relu=False)
         self.q, self.sigma, self.s = Gru(net.GRU_Q), Gru(net.GRU_Sigma), Gru(net.GRU_S)
         grus = self.q, self.sigma, self.s
         super().__init__(
@@ -461,12 +522,12 @@ class _Layers2(Layers):
         return features, [before_q, before_sigma, before_s]
 
 
-class _Layers1(Layers):
+class Layers1(Layers):
     """Those of architecture #1."""
 
-    def __init__(self, net: Any) -> None:
-        self.first, self.gru = Dense(net.L1), Gru(net.GRU)
-        self.second, self.third = Dense(net.L2), Dense(net.L3, relu=False)
+    def __init__(self, net: Any, dense: type[Dense] = Dense) -> None:
+        self.first, self.gru = dense(net.L1), Gru(net.GRU)
+        self.second, self.third = dense(net.L2), dense(net.L3, relu=False)
         layers: list[Dense | Gru] = [self.first, self.gru, self.second, self.third]
         super().__init__(net.m, net.n, layers, (self.gru.size,))
 

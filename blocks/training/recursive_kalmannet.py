@@ -17,7 +17,7 @@ from torch import Tensor
 from blocks.kernels.state_space import StateSpace
 from blocks.models.recursive_kalmannet import RecursiveNetwork
 from blocks.training.calibration import measured
-from blocks.training.kalmannet import Branch, Layers, Recursion, Track, Unrolled
+from blocks.training.kalmannet import Branch, Layers, Recursion, Track, Unrolled, jacobians
 from blocks.training.trajectories import Trajectories
 
 Array = np.ndarray[Any, Any]
@@ -44,12 +44,12 @@ def usual(model: StateSpace, known: Trajectories) -> Usual:
     m, n = model.size, model.rows
     Q, R = measured(model, known)
     Q = Q + 1e-9 * np.eye(m) * np.trace(Q) + 1e-12 * np.eye(m)
-    recursion, count = Recursion(None, model), min(len(known.states), FOLLOWED)
+    count = min(len(known.states), FOLLOWED)
     P = np.tile(model.initial_covariance, (count, 1, 1))
     steps = min(known.states.shape[1] - 1, FOLLOWED)
     spread, seen, gain, noise = np.zeros(m), np.zeros(n), np.zeros((m, n)), np.zeros((m, m))
     for t in range(steps):
-        F, H = recursion.jacobians(known.states[:count, t], known.intervals[:count, t + 1])
+        F, H = jacobians(model, known.states[:count, t], known.intervals[:count, t + 1])
         P = F @ P @ F.swapaxes(1, 2) + Q
         S = H @ P @ H.swapaxes(1, 2) + R
         K = np.linalg.solve(S, H @ P).swapaxes(1, 2)
@@ -145,7 +145,7 @@ class Likely(Unrolled):
     def _carry(self, covariance: Array) -> Array:
         """Covariances (rows, time, m, m) of the steps that `forward` took."""
         m, H = self.model.size, self._seeing
-        came = self._came.swapaxes(0, 1)[:, :, None]
+        came = self.came.swapaxes(0, 1)[:, :, None]
         self._inner = np.eye(m) - (self._gains * came) @ H
         self._moves = self._inner @ self._moving
         self._factors = self.layers.factor(np.stack(self._told))
@@ -160,7 +160,7 @@ class Likely(Unrolled):
         self, first: Array, carried: Array, by_covariances: Array
     ) -> tuple[Array, Array]:
         """Gradients by the gains (time, rows, m, n) and by what is told (time, rows, width)."""
-        steps, came = len(self._moves), self._came.swapaxes(0, 1)[:, :, None]
+        steps, came = len(self._moves), self.came.swapaxes(0, 1)[:, :, None]
         by, by_noise = np.zeros_like(first), np.empty_like(self._moves)
         by_gains = np.empty(self._gains.shape)
         for t in reversed(range(steps)):
@@ -182,7 +182,7 @@ class _Layers(Layers):
         self.gain, self.noise = Branch(net.K), Branch(net.C)
         sizes = (*self.gain.sizes, *self.noise.sizes)
         super().__init__(net.m, net.n, [*self.gain.layers, *self.noise.layers], sizes)
-        self._scale = net.scales[0].numpy()[:, None]
+        self._scale = net.square_scales[0].numpy()[:, None]
         self._lower = np.tril_indices(net.m)
         self._diagonal = np.eye(net.m, dtype=bool)
 

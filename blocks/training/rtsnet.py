@@ -1,0 +1,203 @@
+"""Gradients of one pass of RTSNet through its whole recursion, for training/trajectories.py.
+
+Ni, Revach, Shlezinger, "RTSNet: Learning to Smooth in Partially Known State-Space Models", IEEE
+Trans. Signal Processing 2024: the error of the smoothed states teaches the networks of both ways
+together; passes learn one after the other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from blocks.kernels import smoother
+from blocks.kernels.rtsnet import Passes, joined, seeing_states
+from blocks.kernels.state_space import StateSpace
+from blocks.models.rtsnet import PassNetwork
+from blocks.training.kalmannet import Layers2, Unrolled, predict
+from blocks.training.trajectories import Learner, Progress, Schedule, Trajectories, silent, train
+
+Array = np.ndarray[Any, Any]
+
+LEAST = 1e-12  # length that a feature is divided by at least
+
+
+class UnrolledPass(Learner):
+    """Both ways of a pass with their gradients, on numpy arrays.
+
+    The loss is the mean squared error of the smoothed states, per number of a state.
+    """
+
+    def __init__(self, network: PassNetwork, model: StateSpace) -> None:
+        self.network = network
+        self.there, self.back = Unrolled(network.there, model), UnrolledBack(network.back, model)
+
+    def start(self, states: Array) -> tuple[Array, ...]:
+        return self.there.start(states)
+
+    def teach(self, track: Any, part: Trajectories) -> tuple[float, Any]:
+        updated, end = self.there.forward(track, part.observations, part.intervals)
+        off = self.back.forward(updated, part.intervals) - part.states
+        error = float(np.square(off).mean())
+        if math.isfinite(error):
+            gradients = (2.0 / off.size * off).astype(updated.dtype)
+            self.there.backward(self.back.backward(gradients))
+        return error, end
+
+    def judge(self, track: Any, part: Trajectories) -> tuple[float, Any]:
+        updated, end = self.there.forward(track, part.observations, part.intervals)
+        smoothed = self.back.forward(updated, part.intervals)
+        return float(np.square(smoothed - part.states, dtype=np.float64).mean()), end
+
+
+class UnrolledBack:
+    """The way back of kernels/rtsnet.py, with its gradients.
+
+    network   of architecture #2, whose parameters get the gradients
+    """
+
+    def __init__(self, network: Any, model: StateSpace) -> None:
+        self.network, self.model, self.layers = network, model, Layers2(network)
+
+    def forward(self, updated: Array, intervals: Array) -> Array:
+        """Smoothed states (rows, time, m) of those that a filter updated."""
+        (rows, steps, m), kind = updated.shape, updated.dtype
+        self._predict(updated, intervals)
+        self.layers.begin(steps - 1, rows)
+        self._features = np.zeros((steps, rows, 4, m), kind)
+        self._lengths = np.ones((steps, rows, 4), kind)
+        self._gains = np.empty((steps, rows, m, m), kind)
+        self._innovations = np.empty((steps, rows, m), kind)
+        hidden = [state.numpy() for state in self.network.start(rows)]
+        smoothed = updated.copy()
+        evolution = np.zeros((rows, m), kind)
+        for t in range(steps - 2, -1, -1):
+            ahead, there, predicted = smoothed[:, t + 1], updated[:, t + 1], self._predicted[:, t]
+            parts = np.stack((ahead - predicted, ahead - there, evolution, there - predicted), 1)
+            lengths = np.maximum(np.sqrt(np.einsum("ijk,ijk->ij", parts, parts)), LEAST)
+            self._lengths[t], self._features[t] = lengths, parts / lengths[:, :, None]
+            gains, hidden = self.layers.forward(t, self._features[t].reshape(rows, -1), hidden)
+            self._gains[t], self._innovations[t] = gains.reshape(rows, m, m), parts[:, 0]
+            smoothed[:, t] += np.einsum("ijk,ik->ij", self._gains[t], parts[:, 0])
+            evolution = ahead - smoothed[:, t]
+        return smoothed
+
+    def backward(self, gradients: Array) -> Array:
+        """Add to the gradients of the parameters; returns those by the updated states."""
+        rows, steps, m = gradients.shape
+        by_smoothed, by_updated = gradients.copy(), np.zeros_like(gradients)
+        by_hidden = [np.zeros((rows, size), gradients.dtype) for size in self.layers.sizes]
+        for t in range(steps - 1):
+            by = by_smoothed[:, t]
+            by_updated[:, t] += by
+            by_gain = by[:, :, None] * self._innovations[t][:, None]
+            by_features, by_hidden = self.layers.backward(t, by_gain.reshape(rows, -1), by_hidden)
+            unit = self._features[t]
+            own = by_features.reshape(rows, 4, m)
+            along = np.einsum("ijk,ijk->ij", unit, own)[:, :, None] * unit
+            lengths = self._lengths[t][:, :, None]
+            by_part = np.where(lengths > LEAST, (own - along) / lengths, 0.0)  # 0 stays 0
+            innovation, update, evolution, learned = by_part.swapaxes(0, 1)
+            innovation += np.einsum("ijk,ij->ik", self._gains[t], by)
+            by_smoothed[:, t + 1] += innovation + update
+            by_updated[:, t + 1] += learned - update
+            if t + 2 < steps:
+                by_smoothed[:, t + 1] -= evolution
+                by_smoothed[:, t + 2] += evolution
+            by_predicted = -innovation - learned
+            by_updated[:, t] += np.einsum("ij,ijk->ik", by_predicted, self._moving[:, t])
+        by_updated[:, -1] += by_smoothed[:, -1]
+        if steps > 1:
+            self.layers.finish()
+        return by_updated
+
+    def _predict(self, updated: Array, intervals: Array) -> None:
+        """What the motion foretells of all steps but the first, and its Jacobians there."""
+        rows, steps, m = updated.shape
+        count, model = rows * (steps - 1), self.model
+        predicted, moving = np.empty((count, m)), np.empty((count, m, m))
+        predict(
+            model.linearise, model.parameters, model.observe_linearised, model.observe_parameters,
+            np.ascontiguousarray(updated[:, :-1], np.float64).reshape(-1, m),
+            np.ascontiguousarray(intervals[:, 1:]).reshape(-1), predicted,
+            np.empty((count, model.rows)), moving, np.empty((count, model.rows, m)),
+        )  # fmt: skip
+        self._predicted = predicted.reshape(rows, steps - 1, m).astype(updated.dtype)
+        self._moving = moving.reshape(rows, steps - 1, m, m).astype(updated.dtype)
+
+
+class Learned(NamedTuple):
+    """Passes that have learned, the newest last.
+
+    hyper, arrays   as kernels/rtsnet.py takes them
+    steps, losses   of Adam that the newest took; mean squared error held out after each pass
+    """
+
+    hyper: dict[str, Any]
+    arrays: dict[str, Array]
+    steps: int
+    losses: tuple[float, ...]
+
+
+def train_passes(
+    model: StateSpace, training: Trajectories, held_out: Trajectories, passes: int,
+    schedule: Schedule, seed: int = 0, *, sees: str = "observations",
+    first: Mapping[str, Array] | None = None, progress: Progress = silent,
+) -> Iterator[Learned]:  # fmt: skip
+    """Train passes one after the other, each on what those before make of the same trajectories.
+
+    sees     what the first of them sees, as kernels/rtsnet.py says
+    first    arrays of a KalmanNet of architecture #2 for this model, from which the way there of
+             the first pass starts; None: from random ones
+
+    Raises ValueError where a smoother of the model breaks, and what `train` raises.
+    """
+    arrays: dict[str, Array] = {}
+    losses: tuple[float, ...] = ()
+    if sees == "smoothed":
+        training, held_out = (
+            part._replace(observations=_smoothed(model, part)) for part in (training, held_out)
+        )
+    for number in range(1, passes + 1):
+        of_states = number > 1 or sees == "smoothed"
+        seen = seeing_states(model) if of_states else model
+        network = PassNetwork(model.size, seen.rows)
+        if of_states:
+            network.leave_as_seen()
+        elif first:
+            network.there.load(dict(first))
+        found = train(
+            UnrolledPass(network, seen), seen, training, held_out, schedule, seed, progress
+        )
+        for way, net in (("there", network.there), ("back", network.back)):
+            sizes = net.m, net.n, net.in_mult, net.out_mult
+            arrays[f"{number}.{way}"] = joined(net.arrays(), *sizes)
+        hyper = {
+            "passes": number, "sees": sees, "m": model.size, "n": model.rows,
+            "in_mult": network.there.in_mult, "out_mult": network.there.out_mult,
+        }  # fmt: skip
+        losses = (*losses, found.loss)
+        yield Learned(dict(hyper), dict(arrays), found.steps, losses)
+        one = Passes.of(hyper, arrays, model).passes[-1]
+        training, held_out = (
+            part._replace(observations=one.smooth(part.observations, part.intervals))
+            for part in (training, held_out)
+        )
+
+
+def _smoothed(model: StateSpace, part: Trajectories) -> Array:
+    """What the extended RTS smoother finds."""
+    found = np.empty_like(part.states)
+    start = model.initial, model.initial_covariance
+    for track, (seen, intervals) in enumerate(zip(part.observations, part.intervals, strict=True)):
+        told = smoother.smooth(model, seen, intervals, *start)
+        if isinstance(told, int):
+            raise ValueError(
+                f"the smoother of the model is lost at step {told} of trajectory {track}; raise "
+                "process_noise or observation_noise"
+            )
+        found[track] = told[0]
+    return found
