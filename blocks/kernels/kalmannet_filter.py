@@ -237,8 +237,9 @@ class Filters:
         _run(
             network.weights, network.places, m, n, self._sizes, self._scales, model.advance,
             model.linearise, model.parameters, model.observe, model.observe_linearised,
-            model.observe_parameters, model.angles, *self._noise, model.linear_seen, TILE if together else 1, wanted,
-            observations, intervals, *tracks, *self._scratch, *out, done,
+            model.observe_parameters, model.angles, *self._noise, model.linear_seen,
+            TILE if together else 1, wanted, observations, intervals, *tracks, *self._scratch,
+            *out, done,
         )  # fmt: skip
         return done
 
