@@ -8,10 +8,10 @@ from needs import package
 package("torch", "train")
 
 from blocks.kernels.kalmannet_filter import Calibration  # noqa: E402
-from blocks.trainer import kalmannet, recursive_kalmannet, split_kalmannet  # noqa: E402
 from blocks.tracker.kalmannet import KalmanNet  # noqa: E402
 from blocks.tracker.recursive_kalmannet import RecursiveKalmanNet  # noqa: E402
 from blocks.tracker.split_kalmannet import SplitKalmanNet  # noqa: E402
+from blocks.trainer import kalmannet, recursive_kalmannet, split_kalmannet  # noqa: E402
 from pipeline.models import Models  # noqa: E402
 from pipeline.train import Lessons  # noqa: E402
 from pipeline.weights import Weights  # noqa: E402
