@@ -335,9 +335,9 @@ class Unrolled(Learner):
     ) -> None:  # fmt: skip
         """Add to the gradients of the parameters, given those by the updated states.
 
-        by_foretold  (rows, time, n)    by the predicted observations, if there are such gradients
-        by_gains  (time, rows, m, n)    likewise by the gains themselves
-        by_told   (time, rows, width)   and by what the network tells
+        by_foretold  (rows, time, n)     by the predicted observations, if there are such gradients
+        by_gains     (time, rows, m, n)  likewise by the gains themselves
+        by_told      (time, rows, width) and by what the network tells
         """
         rows, steps, m = gradients.shape
         by_mean, by_evolution, by_update = np.zeros((3, rows, m), self._dtype)

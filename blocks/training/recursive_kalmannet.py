@@ -117,7 +117,7 @@ class Likely(Unrolled):
                 2.0 * off.size
             )
             by_gains, by_told = self._backward_covariances(track[0], carried, by_covariances)
-            self.backward(by_means.astype(self._dtype), by_gains, by_told)
+            self.backward(by_means.astype(self._dtype), by_gains=by_gains, by_told=by_told)
         return loss, end
 
     def judge(self, track: Any, part: Trajectories) -> tuple[float, Any]:
