@@ -237,8 +237,9 @@ class Filters:
         _run(
             network.weights, network.places, m, n, self._sizes, self._scales, model.advance,
             model.linearise, model.parameters, model.observe, model.observe_linearised,
-            model.observe_parameters, model.angles, *self._noise, model.linear_seen, TILE if together else 1, wanted,
-            observations, intervals, *tracks, *self._scratch, *out, done,
+            model.observe_parameters, model.angles, *self._noise, model.linear_seen,
+            TILE if together else 1, wanted, observations, intervals, *tracks, *self._scratch,
+            *out, done,
         )  # fmt: skip
         return done
 
@@ -256,7 +257,7 @@ def put(
 ) -> None:  # fmt: skip
     """Put a row of values (rows, count) among the features.
 
-    It is divided by its length, or in the scales from `first` on.
+    It is divided by its length, or told in scales from `first` on.
     """
     squared = 0.0
     for j in range(count):

@@ -74,6 +74,13 @@ def _observe(observe: Any, parameters: Array, states: Array, seen: Array, seeing
         call_observe_linearised(observe, states[row], parameters, seen[row], seeing)
 
 
+def jacobians(model: StateSpace, states: Array, intervals: Array) -> tuple[Array, Array]:
+    """Those of the motion (rows, m, m) at states (rows, m), and of what is seen after it."""
+    at = torch.from_numpy(np.ascontiguousarray(states))
+    _, _, moving, seeing = predicted_of(at, np.ascontiguousarray(intervals), model)
+    return moving.numpy(), seeing.numpy()
+
+
 @njit(cache=True, nogil=True)
 def _bend(
     observe: Any, parameters: Array, angles: Array, before: Array, predicted: Array,
@@ -153,15 +160,6 @@ class Recursion:
         zeros = torch.zeros_like(states)
         first = torch.from_numpy(seen).to(states)
         return Track(states, zeros, zeros, first, self.network.start(rows))
-
-    def jacobians(self, states: Array, intervals: Array) -> tuple[Array, Array]:
-        """Those of the motion (rows, m, m) at states (rows, m), and of what is seen after it."""
-        _, _, moving, seeing = predicted_of(
-            torch.from_numpy(np.ascontiguousarray(states)),
-            np.ascontiguousarray(intervals),
-            self.model,
-        )
-        return moving.numpy(), seeing.numpy()
 
     def step(self, track: Track, observations: Tensor, intervals: Array) -> Track:
         """The next step, of observations (rows, n), NaN where nothing came.
@@ -337,9 +335,9 @@ class Unrolled(Learner):
     ) -> None:  # fmt: skip
         """Add to the gradients of the parameters, given those by the updated states.
 
-        by_foretold  (rows, time, n)    by the predicted observations, if there are such gradients
-        by_gains  (time, rows, m, n)    likewise by the gains themselves
-        by_told   (time, rows, width)   and by what the network tells
+        by_foretold  (rows, time, n)     by the predicted observations, if there are such gradients
+        by_gains     (time, rows, m, n)  likewise by the gains themselves
+        by_told      (time, rows, width) and by what the network tells
         """
         rows, steps, m = gradients.shape
         by_mean, by_evolution, by_update = np.zeros((3, rows, m), self._dtype)

@@ -17,7 +17,7 @@ from torch import Tensor
 from blocks.kernels.state_space import StateSpace
 from blocks.models.recursive_kalmannet import RecursiveNetwork
 from blocks.training.calibration import measured
-from blocks.training.kalmannet import Branch, Layers, Recursion, Track, Unrolled
+from blocks.training.kalmannet import Branch, Layers, Recursion, Track, Unrolled, jacobians
 from blocks.training.trajectories import Trajectories
 
 Array = np.ndarray[Any, Any]
@@ -44,12 +44,12 @@ def usual(model: StateSpace, known: Trajectories) -> Usual:
     m, n = model.size, model.rows
     Q, R = measured(model, known)
     Q = Q + 1e-9 * np.eye(m) * np.trace(Q) + 1e-12 * np.eye(m)
-    recursion, count = Recursion(None, model), min(len(known.states), FOLLOWED)
+    count = min(len(known.states), FOLLOWED)
     P = np.tile(model.initial_covariance, (count, 1, 1))
     steps = min(known.states.shape[1] - 1, FOLLOWED)
     spread, seen, gain, noise = np.zeros(m), np.zeros(n), np.zeros((m, n)), np.zeros((m, m))
     for t in range(steps):
-        F, H = recursion.jacobians(known.states[:count, t], known.intervals[:count, t + 1])
+        F, H = jacobians(model, known.states[:count, t], known.intervals[:count, t + 1])
         P = F @ P @ F.swapaxes(1, 2) + Q
         S = H @ P @ H.swapaxes(1, 2) + R
         K = np.linalg.solve(S, H @ P).swapaxes(1, 2)
@@ -117,7 +117,7 @@ class Likely(Unrolled):
                 2.0 * off.size
             )
             by_gains, by_told = self._backward_covariances(track[0], carried, by_covariances)
-            self.backward(by_means.astype(self._dtype), by_gains, by_told)
+            self.backward(by_means.astype(self._dtype), by_gains=by_gains, by_told=by_told)
         return loss, end
 
     def judge(self, track: Any, part: Trajectories) -> tuple[float, Any]:
