@@ -45,14 +45,10 @@ def test_constant_noise_is_an_extended_filter_that_is_told_the_same(words):
     fields = simulated(**LORENZ, words=words, length=40, missing=0.2, jitter=0.4)
     given = fields["observations"], fields["interval_s"]
     found = served(constant_noise(Q, R), **LORENZ).process(*given)
-    expected = ExtendedKalman(
-        **LORENZ, process_covariance=rows(Q), observation_covariance=rows(R)
-    )
+    expected = ExtendedKalman(**LORENZ, process_covariance=rows(Q), observation_covariance=rows(R))
     expected.start()
     for name, array in expected.process(*given)._asdict().items():
-        np.testing.assert_allclose(
-            getattr(found, name), array, rtol=2e-5, atol=1e-5, err_msg=name
-        )
+        np.testing.assert_allclose(getattr(found, name), array, rtol=2e-5, atol=1e-5, err_msg=name)
 
 
 def test_on_a_linear_model_it_is_the_kalman_filter():
