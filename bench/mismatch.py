@@ -15,10 +15,10 @@ unknown    the noise of each trajectory has a variance of its own, -10 ... 10 dB
 stepping   it steps by 10 dB every 200 to 400 steps, between -10 and 10 dB
 taylor     the papers' step with a frozen A(x), true Jacobian
 
-Extended filters (EKF) are tuned on 16 validation trajectories of 2000 steps, of the same kind as the
-others: q2 / r2 by 12 points per decade, which is all that matters where the start is known. What
-learns does so on 20 trajectories of 2000 steps, other ones for each seed, and is stopped on the
-validation trajectories; there it starts off by N(0, 10 I).
+Extended filters (EKF) are tuned on 16 validation trajectories of 2000 steps, of the same kind as
+the others: q2 / r2 by 12 points per decade, which is all that matters where the start is known.
+What learns does so on 20 trajectories of 2000 steps, other ones for each seed, and is stopped on
+the validation trajectories; there it starts off by N(0, 10 I).
 
 constant, told     learned noise, constant, or told by a network of 8 units
 corrected          told, with a learned drift (ode, taylor) or tilt (rotated)

@@ -183,24 +183,12 @@ class Filter:
         expect_track(np.float64, intervals.shape, m, n, observations, mean, covariance, out)
         if intervals.dtype != np.float64 or hidden.shape != self.hidden().shape:
             raise ValueError(f"intervals are {intervals.dtype}, hidden has {hidden.shape}")
-        return int(
-            _run(
-                observations,
-                intervals,
-                model.linearise,
-                model.parameters,
-                model.observe_linearised,
-                model.observe_parameters,
-                model.angles,
-                model.step_s,
-                *self.noise,
-                mean,
-                covariance,
-                hidden,
-                *self._scratch,
-                *out,
-            )  # fmt: skip
-        )
+        done = _run(
+            observations, intervals, model.linearise, model.parameters, model.observe_linearised,
+            model.observe_parameters, model.angles, model.step_s, *self.noise, mean, covariance,
+            hidden, *self._scratch, *out,
+        )  # fmt: skip
+        return int(done)
 
 
 @njit(cache=True, nogil=True)

@@ -9,8 +9,10 @@ with the gain K, J = I - K H, and v = S^-1 e:
     the noise in S     N~ = K' P~ K - sym(K' x~ v')
     before             x~ += F' x-~,  P~ += F' P-~ F
 
-Of Joseph's form this is all there is: at the gain of the filter it is stationary in K. That F and H
-change with the states counts for nothing; for linear models these gradients are exact.
+Of Joseph's form this is all there is: at the gain of the filter it is stationary in K. A weight w
+of e' S^-1 e + log det S, as the density of an observation has it, adds 2 w v to e~, H' S~ H to P-~,
+and S~ = w (S^-1 - v v') to N~. That F and H change with the states counts for nothing; for linear
+models these gradients are exact.
 """
 
 from __future__ import annotations
@@ -61,6 +63,7 @@ class Tape(NamedTuple):
     e: Array  # (n)
     K: Array  # (m, n)
     v: Array  # (n)         S^-1 e
+    inverse: Array  # (n, n)  S^-1, zero where nothing came
     carried: Array  # (n)
     usual: Array  # (n)
     slopes: Array  # (n, m)  H, where nothing came, too
@@ -72,8 +75,8 @@ class Tape(NamedTuple):
     @classmethod
     def empty(cls, rows: int, time: int, m: int, n: int, units: int) -> Tape:
         shapes = (
-            (m,), (m, m), (n, m), (n,), (n,), (m, n), (n,), (n,), (n,), (n, m), (FEATURES * n,),
-            (units,), (4, units), (m + n,),
+            (m,), (m, m), (n, m), (n,), (n,), (m, n), (n,), (n, n), (n,), (n,), (n, m),
+            (FEATURES * n,), (units,), (4, units), (m + n,),
         )  # fmt: skip
         return cls(*(np.empty((rows, time, *shape)) for shape in shapes))
 
@@ -142,13 +145,17 @@ def forward(
     seeing: Array, angles: Array, step_s: float, has_drift: bool, has_tilt: bool,
     Q: Array, R: Array, w_in: Array, w_hidden: Array, b_in: Array, b_hidden: Array, told: Array,
     drift: Array, affine: Array, tilt: Array, mean: Array, covariance: Array, hidden: Array,
-    tape: Tape, means: Array, covariances: Array,
+    tape: Tape, means: Array, covariances: Array, evidence: Array,
 ) -> None:  # fmt: skip
-    """Filter rows, from mean (rows, m), covariance (rows, m, m), hidden (rows, units), updated."""
+    """Filter rows, from mean (rows, m), covariance (rows, m, m), hidden (rows, units), updated.
+
+    means, covariances  (rows, time, m), (rows, time, m, m)  written
+    evidence            (rows, time)  written: e' S^-1 e + log det S, over the rows that came
+    """
     rows, time, n = observations.shape
     m, units = mean.shape[1], hidden.shape[1]
     k = max(m, n)
-    wide, S, B, J = np.empty((k, k)), np.empty((k, k)), np.empty((k, k)), np.empty((k, k))
+    wide, S, B, J = np.empty((k, k)), np.empty((k, k)), np.empty((k, k + 1)), np.empty((k, k))
     zeros, seen, H, z = np.zeros((k, k)), np.empty(n), np.empty((n, m)), np.empty(m)
     after = np.empty(m)
     N, P, F, new = np.empty((k, k)), np.empty((m, m)), np.empty((m, m)), np.empty(units)
@@ -222,10 +229,17 @@ def forward(
             K, v = tape.K[row, t], tape.v[row, t]
             for a in range(n):
                 B[a, 0] = e[a]
-            matrices.solve_lower(S, n, B, 1)
-            matrices.solve_upper(S, n, B, 1)
+                for b in range(n):
+                    B[a, 1 + b] = 1.0 if a == b else 0.0
+            matrices.solve_lower(S, n, B, 1 + n)
+            matrices.solve_upper(S, n, B, 1 + n)
+            evidence[row, t] = 0.0
             for a in range(n):
                 v[a] = B[a, 0]
+                evidence[row, t] += e[a] * v[a] + 2.0 * np.log(S[a, a])
+                for b in range(n):
+                    missing = np.isnan(observations[row, t, a])
+                    tape.inverse[row, t, a, b] = 0.0 if missing else B[a, 1 + b]
             matrices.solve_lower(S, n, wide, m)
             matrices.solve_upper(S, n, wide, m)
             for i in range(m):
@@ -250,13 +264,13 @@ def backward(
     intervals: Array, step_s: float, has_drift: bool, has_tilt: bool,
     Q: Array, R: Array, w_in: Array, w_hidden: Array, b_in: Array, b_hidden: Array, told: Array,
     drift: Array, affine: Array, tilt: Array, observations: Array, tape: Tape, by_means: Array,
-    by_covariances: Array, g: Parameters,
+    by_covariances: Array, by_evidence: float, g: Parameters,
 ) -> None:  # fmt: skip
-    """Add to gradients, given those by updated means and covariances."""
+    """Add to gradients, given those by updated means, by covariances, and by evidence."""
     rows, time, m = by_means.shape
     n, units = R.shape[0], w_hidden.shape[1]
     by_x, by_P, by_h = np.empty(m), np.empty((m, m)), np.empty(units)
-    J, up, low = np.empty((m, m)), np.empty((m, m)), np.empty((n, n))
+    J, up, low, outer = np.empty((m, m)), np.empty((m, m)), np.empty((n, n)), np.empty((n, n))
     u, a_, b_, by_e, z = np.empty(n), np.empty(m), np.empty(m), np.empty(n), np.empty(m)
     by_features, by_new, back = np.empty(FEATURES * n), np.empty(units), np.empty(units)
     next_x = np.empty(m)
@@ -266,14 +280,8 @@ def backward(
         by_h[:] = 0.0
         for t in range(time - 1, -1, -1):
             over = intervals[row, t] / step_s
-            K, H, F, v, e = (
-                tape.K[row, t],
-                tape.H[row, t],
-                tape.F[row, t],
-                tape.v[row, t],
-                tape.e[row, t],
-            )
-            factors = tape.factors[row, t]
+            K, H, F, factors = tape.K[row, t], tape.H[row, t], tape.F[row, t], tape.factors[row, t]
+            v, e, inverse = tape.v[row, t], tape.e[row, t], tape.inverse[row, t]
             for i in range(m):
                 by_x[i] += by_means[row, t, i]
                 for j in range(m):
@@ -285,7 +293,7 @@ def backward(
                 u[c] = 0.0
                 for i in range(m):
                     u[c] += K[i, c] * by_x[i]
-                by_e[c] = u[c]
+                by_e[c] = u[c] + 2.0 * by_evidence * v[c]
             for j in range(m):
                 a_[j] = b_[j] = 0.0
                 for i in range(m):
@@ -294,7 +302,8 @@ def backward(
                     b_[j] += H[c, j] * v[c]
             for c in range(n):  # N~
                 for d in range(n):
-                    value = -0.5 * (u[c] * v[d] + v[c] * u[d])
+                    outer[c, d] = by_evidence * (inverse[c, d] - v[c] * v[d])
+                    value = outer[c, d] - 0.5 * (u[c] * v[d] + v[c] * u[d])
                     for i in range(m):
                         for j in range(m):
                             value += K[i, c] * by_P[i, j] * K[j, d]
@@ -307,6 +316,9 @@ def backward(
                     for k in range(m):
                         for q in range(m):
                             value += J[k, i] * by_P[k, q] * J[q, j]
+                    for c in range(n):
+                        for d in range(n):
+                            value += H[c, i] * outer[c, d] * H[d, j]
                     up[i, j] = value
             for i in range(m):
                 for j in range(m):
@@ -329,10 +341,8 @@ def backward(
                     value *= factors[i] * (1.0 - bent * bent)
                     g.told[i, units] += value
                     for k in range(units):
-                        gates = tape.gates[row, t]
-                        now = (1.0 - gates[1, k]) * gates[2, k] + gates[1, k] * tape.hidden[
-                            row, t, k
-                        ]
+                        z_, n_ = tape.gates[row, t, 1, k], tape.gates[row, t, 2, k]
+                        now = (1.0 - z_) * n_ + z_ * tape.hidden[row, t, k]
                         g.told[i, k] += value * now
                         by_new[k] += value * told[i, k]
                 _cell_back(

@@ -67,12 +67,7 @@ class LearnedNoise(Learned, Filter, name="tracker.learned_noise"):
         interval_s: Intervals | None = None,
         info: FrameInfo = FrameInfo(),
     ) -> Tracked:
-        if self._learned is None:
-            raise WeightsError(
-                f"{self.name}: there are no weights to track with; train some with `kalvit train "
-                "FLOW --block BLOCK` and name them by model = NAME (those that are there: `kalvit "
-                "models list`)"
-            )
+        self._serving()
         return super().process(observations, interval_s, info)
 
     def state(self) -> Mapping[str, Array | Scalar]:
@@ -86,18 +81,26 @@ class LearnedNoise(Learned, Filter, name="tracker.learned_noise"):
         return self._model.initial.copy(), self._first_matrix()
 
     def _filter(self, seen: Array, intervals: Array, mean: Array, matrix: Array, out: Track) -> int:
-        assert self._learned is not None
-        return self._learned.run(seen, intervals, mean, matrix, self._hidden, out)
+        return self._serving().run(seen, intervals, mean, matrix, self._hidden, out)
 
     def _filter_words(self, seen: Array, intervals: Array, out: Track) -> Array:
-        assert self._learned is not None
+        learned = self._serving()
         done: Array = np.zeros(len(seen), np.int64)
         for word in range(len(seen)):
-            hidden = self._learned.hidden()
-            done[word] = self._learned.run(
+            hidden = learned.hidden()
+            done[word] = learned.run(
                 seen[word], intervals[word], *self._first(), hidden, out.of(word)
             )
         return done
+
+    def _serving(self) -> learned_noise.Filter:
+        if self._learned is None:
+            raise WeightsError(
+                f"{self.name}: there are no weights to track with; train some with `kalvit train "
+                "FLOW --block BLOCK` and name them by model = NAME (those that are there: `kalvit "
+                "models list`)"
+            )
+        return self._learned
 
     def _advice(self) -> str:
         return "train the noise on frames like these, or start nearer to where the tracks do"

@@ -22,7 +22,7 @@ def fit(
 ) -> Learnt:  # fmt: skip
     """Fit the noise of a tracker.learned_noise, from that of its model on.
 
-    loss              mse of the states, likelihood of them, or mixed
+    loss              mse of the states, likelihood of them, mixed, or joint with observations
     units             of the network that tells factors step by step; 0: constant noise
     drift             hidden units of what is added to predictions; 0: affine; -1: nothing
     tilt              whether what is seen is corrected, too

@@ -25,7 +25,7 @@ from blocks.training.trajectories import Autograd, Learner, Trajectories
 
 Array = np.ndarray[Any, Any]
 
-LOSSES = ("mse", "likelihood", "mixed")
+SHARES = {"mse": 0.0, "mixed": 0.5, "likelihood": 1.0, "joint": 1.0}  # of the states' density
 REFINE = 300  # steps of L-BFGS for the units of a drift
 FLOOR = 1e-9  # of the largest variance: what is added where a first covariance has a root of zero
 
@@ -35,6 +35,7 @@ def move(
     linearise: Any, parameters: Array, states: Array, intervals: Array, moved: Array,
     jacobians: Array,
 ) -> None:  # fmt: skip
+    """Predict states (rows, m); `moved` and their Jacobians (rows, m, m) are written."""
     for row in range(states.shape[0]):
         call_linearise(
             linearise, states[row], intervals[row], parameters, moved[row], jacobians[row]
@@ -43,6 +44,7 @@ def move(
 
 @njit(cache=True, nogil=True)
 def see(observe: Any, parameters: Array, states: Array, seen: Array, jacobians: Array) -> None:
+    """The same of what is seen, (rows, n) and (rows, n, m)."""
     for row in range(states.shape[0]):
         call_observe_linearised(observe, states[row], parameters, seen[row], jacobians[row])
 
@@ -76,13 +78,14 @@ class Recursion(Autograd):
     loss_name    mse: half the logarithm of the mean squared error per number of a state;
                  likelihood: less the mean log density of the true states per number of them, by
                  the filter's mean and covariance, less that of a normal number; mixed: the mean of
-                 both. All are in nats, and the first two agree where every error has the same
-                 variance and the filter knows it.
+                 both, which agree where every error has the same variance and the filter knows it;
+                 joint: as likelihood, of states and observations together, given the observations
+                 before, which settles the observation noise far better. All are in nats.
     """
 
     def __init__(self, network: NoiseNetwork, model: StateSpace, loss_name: str = "mixed") -> None:
-        if loss_name not in LOSSES:
-            raise ValueError(f"loss = '{loss_name}', but there are {', '.join(LOSSES)}")
+        if loss_name not in SHARES:
+            raise ValueError(f"loss = '{loss_name}', but there are {', '.join(SHARES)}")
         self.network, self.model, self.loss_name = network, model, loss_name
         self._angles = torch.from_numpy(model.angles) if model.angles.any() else None
 
@@ -98,7 +101,7 @@ class Recursion(Autograd):
     def loss(
         self, track: Any, observations: Tensor, intervals: Array, states: Tensor
     ) -> tuple[Tensor, Any]:
-        means, covariances, track = self.run(track, observations, intervals)
+        means, covariances, evidence, track = self.run(track, observations, intervals)
         off, m = means - states, self.model.size
         by_error = 0.5 * off.square().mean().log()
         if self.loss_name == "mse":
@@ -107,20 +110,23 @@ class Recursion(Autograd):
         white = torch.linalg.solve_triangular(L, off[..., None], upper=False)[..., 0]
         spread = L.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         by_density = (0.5 * white.square().sum(-1) + spread - 0.5 * m).mean() / m
+        if self.loss_name == "joint":
+            n = self.model.rows
+            return (m * by_density + 0.5 * (evidence - n).mean()) / (m + n), track
         if self.loss_name == "likelihood":
             return by_density, track
         return 0.5 * (by_error + by_density), track
 
     def run(
         self, track: Track, observations: Tensor, intervals: Array
-    ) -> tuple[Tensor, Tensor, Track]:
-        """Updated means (rows, time, m) and covariances of observations, and the end."""
+    ) -> tuple[Tensor, Tensor, Tensor, Track]:
+        """Updated means (rows, time, m) and covariances, evidence as the kernel has it, the end."""
         net, model = self.network, self.model
         m, n = model.size, model.rows
         Q, R = net.covariances()
         one_m, one_n = torch.eye(m).to(Q), torch.eye(n).to(Q)
         x, P, hidden = track
-        means, covariances = [], []
+        means, covariances, evidence = [], [], []
         for t in range(observations.shape[1]):
             over = torch.from_numpy(intervals[:, t] / model.step_s)
             moved, F = self._moved(x, intervals[:, t])
@@ -154,14 +160,18 @@ class Recursion(Autograd):
                 noise = torch.where(both, noise, one_n)
                 H = torch.where(came[:, :, None], H, 0.0)
             cross = H @ P
-            gain = torch.linalg.solve(cross @ H.mT + noise, cross).mT
+            S = cross @ H.mT + noise
+            gain = torch.linalg.solve(S, cross).mT
+            squared = (e * torch.linalg.solve(S, e[:, :, None])[:, :, 0]).sum(1)
+            evidence.append(squared + S.logdet())
             x = x + (gain @ e[:, :, None])[:, :, 0]
             kept = one_m - gain @ H
             P = kept @ P @ kept.mT + gain @ noise @ gain.mT
             P = 0.5 * (P + P.mT)
             means.append(x)
             covariances.append(P)
-        return torch.stack(means, 1), torch.stack(covariances, 1), Track(x, P, hidden)
+        found = (torch.stack(parts, 1) for parts in (means, covariances, evidence))
+        return *found, Track(x, P, hidden)
 
     def _moved(self, states: Tensor, intervals: Array) -> tuple[Tensor, Tensor]:
         model, rows = self.model, len(states)
@@ -268,8 +278,8 @@ class Unrolled(Learner):
     """`Recursion` with its gradients by kernels/learned_noise_gradients.py, far faster."""
 
     def __init__(self, network: NoiseNetwork, model: StateSpace, loss_name: str = "mixed") -> None:
-        if loss_name not in LOSSES:
-            raise ValueError(f"loss = '{loss_name}', but there are {', '.join(LOSSES)}")
+        if loss_name not in SHARES:
+            raise ValueError(f"loss = '{loss_name}', but there are {', '.join(SHARES)}")
         self.network, self.model, self.loss_name = network, model, loss_name
 
     def start(self, states: Array) -> tuple[Array, Array, Array]:
@@ -278,37 +288,42 @@ class Unrolled(Learner):
         return np.array(states, np.float64), covariance, self.network.first(rows).numpy()
 
     def teach(self, track: Any, part: Trajectories) -> tuple[float, Any]:
-        loss, end, by_means, by_covariances = self._pass(track, part)
+        loss, end, *by = self._pass(track, part)
         if math.isfinite(loss):
-            self._back(part, by_means, by_covariances)
+            self._back(part, *by)
         return loss, end
 
     def judge(self, track: Any, part: Trajectories) -> tuple[float, Any]:
-        loss, end, _, _ = self._pass(track, part)
+        loss, end, *_ = self._pass(track, part)
         return (math.exp(2.0 * loss) if self.loss_name == "mse" else loss), end
 
-    def _pass(self, track: Any, part: Trajectories) -> tuple[float, Any, Array, Array]:
-        """Loss, end, and the gradients by updated means and covariances."""
+    def _pass(self, track: Any, part: Trajectories) -> tuple[float, Any, Array, Array, float]:
+        """Loss, end, and the gradients by updated means, covariances and evidence."""
         model, hyper = self.model, self.network.hyper
         observations = np.ascontiguousarray(part.observations, np.float64)
         rows, time, n = observations.shape
         m = model.size
         self._values, self._tape = self._parameters(), Tape.empty(rows, time, m, n, hyper["units"])
         means, covariances = np.empty((rows, time, m)), np.empty((rows, time, m, m))
+        evidence = np.empty((rows, time))
         end = tuple(array.copy() for array in track)
         forward(
             observations, np.ascontiguousarray(part.intervals), model.linearise, model.parameters,
             model.observe_linearised, model.observe_parameters, model.angles, model.step_s,
             hyper["drift"] >= 0, hyper["tilt"], *self._values, *end, self._tape, means,
-            covariances,
+            covariances, evidence,
         )  # fmt: skip
         off = means - part.states
         squared = float(np.square(off).mean())
         if not (math.isfinite(squared) and np.isfinite(covariances).all()):
-            return math.nan, end, off, covariances
+            return math.nan, end, off, covariances, 0.0
         loss, by_means, by_covariances = 0.0, np.zeros_like(means), np.zeros_like(covariances)
-        share = {"mse": 0.0, "mixed": 0.5, "likelihood": 1.0}[self.loss_name]
-        if share < 1.0:
+        share, joint = SHARES[self.loss_name], self.loss_name == "joint"
+        by_evidence = 0.5 / (rows * time * (m + n)) if joint else 0.0
+        if joint:
+            share = m / (m + n)
+            loss = by_evidence * float((evidence - n).sum())
+        elif share < 1.0:
             loss += (1.0 - share) * 0.5 * math.log(max(squared, 1e-300))
             by_means += (1.0 - share) / (off.size * squared) * off
         if share:
@@ -320,15 +335,17 @@ class Unrolled(Learner):
             by_means += share / off.size * pulled
             outer = pulled[..., :, None] * pulled[..., None, :]
             by_covariances += 0.5 * share / off.size * (inverse - outer)
-        return loss, end, by_means, by_covariances
+        return loss, end, by_means, by_covariances, by_evidence
 
-    def _back(self, part: Trajectories, by_means: Array, by_covariances: Array) -> None:
+    def _back(
+        self, part: Trajectories, by_means: Array, by_covariances: Array, by_evidence: float
+    ) -> None:
         network, hyper = self.network, self.network.hyper
         found = Parameters(*(np.zeros_like(array) for array in self._values))
         backward(
             np.ascontiguousarray(part.intervals), self.model.step_s, hyper["drift"] >= 0,
             hyper["tilt"], *self._values, np.ascontiguousarray(part.observations, np.float64),
-            self._tape, by_means, by_covariances, found,
+            self._tape, by_means, by_covariances, by_evidence, found,
         )  # fmt: skip
         m, n = self.model.size, self.model.rows
         by_Q, by_R = (torch.from_numpy(array) for array in found[:2])

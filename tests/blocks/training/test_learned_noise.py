@@ -55,7 +55,7 @@ def test_the_kernel_and_the_gradients_are_those_of_torch(values, missing):
     data.intervals[:, 5:] *= 1.5
     starts = np.tile(model.initial, (4, 1))
     weights = random_noise(3, 3)
-    for loss in ("mse", "likelihood", "mixed"):
+    for loss in ("mse", "likelihood", "mixed", "joint"):
         network = network_of(weights)
         recursion = Recursion(network, model, loss)
         expected, _ = recursion.teach(recursion.start(starts), data)
@@ -156,5 +156,7 @@ def test_a_correction_begins_where_least_squares_puts_it():
 
 
 def test_losses_that_there_are_not_are_refused():
-    with pytest.raises(ValueError, match="loss = 'rmse', but there are mse, likelihood, mixed"):
+    with pytest.raises(
+        ValueError, match="loss = 'rmse', but there are mse, mixed, likelihood, joint"
+    ):
         Unrolled(NoiseNetwork(2, 1), state_space.build(**CV), "rmse")
