@@ -24,6 +24,9 @@ class NoiseNetwork(nn.Module):
     tilt   whether what is seen is corrected, too
     """
 
+    drift_centre: Tensor
+    drift_scale: Tensor
+
     def __init__(self, m: int, n: int, units: int = 0, drift: int = -1, tilt: bool = False) -> None:
         super().__init__()
         self.hyper = {"m": m, "n": n, "units": units, "drift": drift, "tilt": bool(tilt)}
@@ -32,8 +35,8 @@ class NoiseNetwork(nn.Module):
         if units:
             self.cell, self.told = nn.GRUCell(FEATURES * n, units), nn.Linear(units, m + n)
             with torch.no_grad():  # factors of about one at first
-                self.told.weight *= 0.1
-                self.told.bias *= 0.0
+                self.told.weight.mul_(0.1)
+                nn.init.zeros_(self.told.bias)
         if drift >= 0:
             self.register_buffer("drift_centre", torch.zeros(m))
             self.register_buffer("drift_scale", torch.ones(m))

@@ -9,6 +9,7 @@ have; for linear models it is exact.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,6 @@ from blocks.kernels.indirect import call_linearise, call_observe_linearised
 from blocks.kernels.learned_noise import noise_of, root_of
 from blocks.kernels.learned_noise_gradients import Parameters, Tape, backward, forward
 from blocks.kernels.state_space import StateSpace
-from blocks.models.learned_noise import NoiseNetwork
 from blocks.training.trajectories import Autograd, Learner, Trajectories
 
 Array = np.ndarray[Any, Any]
@@ -63,6 +63,9 @@ class _Linearised(torch.autograd.Function):
         return (gradients[0][:, None] @ jacobians)[:, 0], None, None
 
 
+_linearised: Callable[..., Tensor] = _Linearised.apply
+
+
 class Track(NamedTuple):
     """Where filters stand between two steps, a row each: (rows, m), (rows, m, m), (rows, units)."""
 
@@ -83,7 +86,7 @@ class Recursion(Autograd):
                  before, which settles the observation noise far better. All are in nats.
     """
 
-    def __init__(self, network: NoiseNetwork, model: StateSpace, loss_name: str = "mixed") -> None:
+    def __init__(self, network: Any, model: StateSpace, loss_name: str = "mixed") -> None:
         if loss_name not in SHARES:
             raise ValueError(f"loss = '{loss_name}', but there are {', '.join(SHARES)}")
         self.network, self.model, self.loss_name = network, model, loss_name
@@ -170,8 +173,8 @@ class Recursion(Autograd):
             P = 0.5 * (P + P.mT)
             means.append(x)
             covariances.append(P)
-        found = (torch.stack(parts, 1) for parts in (means, covariances, evidence))
-        return *found, Track(x, P, hidden)
+        stacked = torch.stack(means, 1), torch.stack(covariances, 1), torch.stack(evidence, 1)
+        return *stacked, Track(x, P, hidden)
 
     def _moved(self, states: Tensor, intervals: Array) -> tuple[Tensor, Tensor]:
         model, rows = self.model, len(states)
@@ -181,7 +184,7 @@ class Recursion(Autograd):
             np.ascontiguousarray(intervals), values, jacobians,
         )  # fmt: skip
         F = torch.from_numpy(jacobians)
-        return _Linearised.apply(states, torch.from_numpy(values), F), F
+        return _linearised(states, torch.from_numpy(values), F), F
 
     def _seen(self, states: Tensor) -> tuple[Tensor, Tensor]:
         model, rows = self.model, len(states)
@@ -191,10 +194,10 @@ class Recursion(Autograd):
             jacobians,
         )  # fmt: skip
         H = torch.from_numpy(jacobians)
-        return _Linearised.apply(states, torch.from_numpy(values), H), H
+        return _linearised(states, torch.from_numpy(values), H), H
 
 
-def begin(network: NoiseNetwork, model: StateSpace) -> None:
+def begin(network: Any, model: StateSpace) -> None:
     """Let noise begin at that of the model, with a little added where that is singular."""
     _, Q, _ = model.matrices(np.array([model.step_s]))
     with torch.no_grad():
@@ -205,7 +208,7 @@ def begin(network: NoiseNetwork, model: StateSpace) -> None:
             root.copy_(torch.from_numpy(root_of(covariance, FLOOR * largest)))
 
 
-def regress(network: NoiseNetwork, model: StateSpace, training: Trajectories) -> None:
+def regress(network: Any, model: StateSpace, training: Trajectories) -> None:
     """Fit drift and tilt to the true states alone, by least squares: where they begin.
 
     The drift is fitted to the errors of one-step predictions per nominal interval; its units by
@@ -259,25 +262,26 @@ def regress(network: NoiseNetwork, model: StateSpace, training: Trajectories) ->
         z = (x - network.drift_centre) / network.drift_scale
         t = network.drift_in(z).tanh()
         got = z @ network.drift_matrix.T + t @ network.drift_out.T + network.drift_bias
-        loss = ((got - y) * weight).square().mean()
-        loss.backward()
+        loss: Tensor = ((got - y) * weight).square().mean()
+        loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
     with torch.no_grad():
         nn.init.normal_(network.drift_out, std=float(rest.std()) * 0.3)
-    search.step(error)
+    search.step(error)  # type: ignore[no-untyped-call]
 
 
 def _affine(inputs: Array, outputs: Array) -> Array:
     """The matrix (inputs + 1, outputs) of least squares, its bias last."""
     whole = np.column_stack((inputs, np.ones(len(inputs))))
-    return np.linalg.lstsq(whole, outputs, rcond=None)[0]
+    found: Array = np.linalg.lstsq(whole, outputs, rcond=None)[0]
+    return found
 
 
 class Unrolled(Learner):
     """`Recursion` with its gradients by kernels/learned_noise_gradients.py, far faster."""
 
-    def __init__(self, network: NoiseNetwork, model: StateSpace, loss_name: str = "mixed") -> None:
+    def __init__(self, network: Any, model: StateSpace, loss_name: str = "mixed") -> None:
         if loss_name not in SHARES:
             raise ValueError(f"loss = '{loss_name}', but there are {', '.join(SHARES)}")
         self.network, self.model, self.loss_name = network, model, loss_name
@@ -288,9 +292,9 @@ class Unrolled(Learner):
         return np.array(states, np.float64), covariance, self.network.first(rows).numpy()
 
     def teach(self, track: Any, part: Trajectories) -> tuple[float, Any]:
-        loss, end, *by = self._pass(track, part)
+        loss, end, by_means, by_covariances, by_evidence = self._pass(track, part)
         if math.isfinite(loss):
-            self._back(part, *by)
+            self._back(part, by_means, by_covariances, by_evidence)
         return loss, end
 
     def judge(self, track: Any, part: Trajectories) -> tuple[float, Any]:
@@ -370,10 +374,10 @@ class Unrolled(Learner):
     def _parameters(self) -> Parameters:
         arrays = {name: t.numpy() for name, t in self.network.state_dict().items()}
         noise = noise_of(self.network.hyper, arrays)
-        units = self.network.hyper["units"]
-        empty = (np.zeros((0, 0)), np.zeros((0, 0)), np.zeros(0), np.zeros(0))
-        names = ("cell.weight_ih", "cell.weight_hh", "cell.bias_ih", "cell.bias_hh")
-        cell = tuple(arrays[name] for name in names) if units else empty
+        cell = np.zeros((0, 0)), np.zeros((0, 0)), np.zeros(0), np.zeros(0)
+        if self.network.hyper["units"]:
+            w_in, w_hidden = arrays["cell.weight_ih"], arrays["cell.weight_hh"]
+            cell = w_in, w_hidden, arrays["cell.bias_ih"], arrays["cell.bias_hh"]
         return Parameters(
             noise.Q, noise.R, *cell, noise.told, noise.drift, noise.affine, noise.tilt
         )
