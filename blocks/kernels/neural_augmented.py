@@ -17,15 +17,17 @@ network  s + correction: the network alone, which knows no model.
 
 The layers, all over each step, in the order in which they are evaluated; `width` numbers of a node:
 
-    seen      relu    observation, which of it came          -> width, once
+    seen      relu    observation                             -> width, once
     messages  relu    three nodes, seen, the features below   -> wide
     cell      gru     messages                                -> width, the new node
     inner     relu    node                                    -> width
     outer     linear  inner                                   -> corrections
 
 `messages` is f_e of (30) for all three messages of a node at once. Features of a step: the state,
-its difference to the motion from the state before, that of the state after, the innovation, which
-of it came, and the interval; each in units that the weights say, and none beyond LIMIT.
+its difference to the motion from the state before, that of the state after, the innovation, and the
+interval; each in units that the weights say, and none beyond LIMIT. What is missing of an
+observation counts as seen where the first estimate has it, and its innovation is 0, so that nothing
+looks unlike what a network has learned from records without gaps.
 
 blocks/models/neural_augmented.py has the layers as a torch module.
 """
@@ -69,13 +71,13 @@ def outputs(n: int, m: int, step: str) -> int:
 
 def feature_count(n: int, m: int) -> int:
     """Features of a step."""
-    return 3 * n + 2 * m + 1
+    return 3 * n + m + 1
 
 
 def layers(n: int, m: int, width: int, wide: int, step: str) -> dict[str, tuple[int, int]]:
     """Inputs and outputs of each layer."""
     return {
-        "seen": (2 * m, width),
+        "seen": (m, width),
         "messages": (4 * width + feature_count(n, m), wide),
         "cell": (wide, width),
         "inner": (width, width),
@@ -205,8 +207,7 @@ def sense(
             came = not np.isnan(off)
             off = wrapped(off) if angles[j] and came else off
             features[i, 3 * n + j] = _clipped(off * innovation_weight[j], limit) if came else 0.0
-            features[i, 3 * n + m + j] = 1.0 if came else 0.0
-        features[i, 3 * n + 2 * m] = _clipped(intervals[i] / step_s - 1.0, limit)
+        features[i, 3 * n + m] = _clipped(intervals[i] / step_s - 1.0, limit)
 
 
 def sensed(
@@ -225,12 +226,32 @@ def sensed(
     )  # fmt: skip
 
 
-def seen_of(network: GraphNetwork, observations: Array, out: Array) -> None:
-    """Write what the layer `seen` gets, (time, 2 m): observations, and which of them came."""
-    came = ~np.isnan(observations)
-    off = (observations - network.constants["seen_centre"]) * network.constants["seen_weight"]
-    out[:, : network.m] = np.clip(np.where(came, off, 0.0), -LIMIT, LIMIT)
-    out[:, network.m : 2 * network.m] = came
+@njit(cache=True, nogil=True)
+def _look(
+    observe: Any, observe_parameters: Array, observations: Array, around: Array, centre: Array,
+    weight: Array, seen: Array,
+) -> None:  # fmt: skip
+    steps, m = observations.shape
+    state, foretold = np.empty(around.shape[1]), np.empty(m)
+    for i in range(steps):
+        for j in range(state.size):
+            state[j] = around[i + 1, j]
+        call_observe(observe, state, observe_parameters, foretold)
+        for j in range(m):
+            value = observations[i, j]
+            value = foretold[j] if np.isnan(value) else value
+            seen[i, j] = _clipped((value - centre[j]) * weight[j], LIMIT)
+
+
+def seen_of(
+    model: StateSpace, network: GraphNetwork, observations: Array, around: Array, seen: Array
+) -> None:
+    """Write what the layer `seen` gets, (time, m) and more columns, given the first estimate."""
+    known = network.constants
+    _look(
+        model.observe, model.observe_parameters, observations, around, known["seen_centre"],
+        known["seen_weight"], seen,
+    )  # fmt: skip
 
 
 def first_guess(
@@ -268,7 +289,7 @@ def seen_at(observe: Any, parameters: Array, state: Array, seen: Array, H: Array
 @njit(cache=True, nogil=True)
 def _embed(weights: Array, first: int, m: int, width: int, inputs: Array, seen: Array) -> None:
     """Write the layer `seen` of all steps."""
-    layer(weights, first, 2 * m, width, RELU, inputs, 0, seen, 0)
+    layer(weights, first, m, width, RELU, inputs, 0, seen, 0)
 
 
 @njit(cache=True, nogil=True)
@@ -459,8 +480,8 @@ class NeuralSmoother:
             return around
         passed: Passed | None = None
         covariances: Array = np.full((steps + 1, n, n), np.nan)
-        seen, inputs = aligned(steps, padded(width)), aligned(steps, padded(2 * m))
-        seen_of(network, observations, inputs)
+        seen, inputs = aligned(steps, padded(width)), aligned(steps, padded(m))
+        seen_of(model, network, observations, around, inputs)
         _embed(network.weights, int(network.places[0]), m, width, inputs, seen)
         nodes, after = aligned(steps, padded(width)), aligned(steps, padded(width))
         features = np.zeros((steps, count), np.float32)

@@ -36,8 +36,8 @@ class GraphNetwork(nn.Module):
             "start": start, "rate": rate,
         }  # fmt: skip
         told = n + m + 1 if step == "newton" else n
-        self.seen = nn.Linear(2 * m, width)
-        self.messages = nn.Linear(4 * width + 3 * n + 2 * m + 1, wide)
+        self.seen = nn.Linear(m, width)
+        self.messages = nn.Linear(4 * width + 3 * n + m + 1, wide)
         self.cell = nn.GRUCell(wide, width)
         self.inner, self.outer = nn.Linear(width, width), nn.Linear(width, told)
         with torch.no_grad():
@@ -50,7 +50,7 @@ class GraphNetwork(nn.Module):
         self.log_scale = nn.Parameter(torch.zeros(iterations))
 
     def embed(self, seen: Tensor) -> Tensor:
-        """What of observations (rows, time, 2 m) goes into each iteration: (rows, time, width)."""
+        """What of observations (rows, time, m) goes into each iteration: (rows, time, width)."""
         embedded: Tensor = self.seen(seen).relu()
         return embedded
 

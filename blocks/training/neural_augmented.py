@@ -137,10 +137,10 @@ class Smoothing(Learner):
         if any(isinstance(guess, int) for guess in guesses):
             return [torch.full((count, steps, model.size), math.nan)], track
         around = np.stack([guess for guess in guesses if not isinstance(guess, int)])
-        inputs: Array = np.empty((count, steps, 2 * m))
+        inputs: Array = np.empty((count, steps, m))
         features: Array = np.zeros((count, steps, kernels.feature_count(model.size, m)), np.float32)
         for row in range(count):
-            kernels.seen_of(network, seen[row], inputs[row])
+            kernels.seen_of(model, network, seen[row], around[row], inputs[row])
         embedded = self.network.embed(torch.from_numpy(inputs).to(like))
         nodes = self.network.start(embedded)
         states = torch.from_numpy(around).to(like)
@@ -267,5 +267,5 @@ def _differences(model: StateSpace, some: Trajectories, states: Array) -> tuple[
             features[row],
         )  # fmt: skip
     n, m = model.size, model.rows
-    came = features[..., 3 * n + m : 3 * n + 2 * m] > 0.0
-    return features[..., n : 2 * n], np.where(came, features[..., 3 * n : 3 * n + m], np.nan)
+    missing = np.isnan(some.observations[:, 1:])
+    return features[..., n : 2 * n], np.where(missing, np.nan, features[..., 3 * n : 3 * n + m])

@@ -151,6 +151,21 @@ def test_the_network_alone_knows_no_motion():
     np.testing.assert_array_equal(*found)
 
 
+def test_what_is_missing_counts_as_seen_where_the_first_estimate_has_it():
+    # pulled back, that is the centre; the network alone has no other way to tell
+    model = state_space.build("random_walk", "identity", dimensions=2)
+    weights = random_graph(2, 2, "network", start="observations")
+    arrays = {**weights.arrays, "state_centre": np.array([0.5, -1.0], np.float32)}
+    made = NeuralSmoother(GraphNetwork.of(weights.hyper, arrays), model)
+    seen, intervals = simulated(model)
+    filled = np.where(np.isnan(seen), [0.5, -1.0], seen)
+    assert (filled != seen).any()
+    start = model.initial, model.initial_covariance
+    np.testing.assert_array_equal(
+        *(made.run(one, intervals, *start).states for one in (seen, filled))
+    )
+
+
 def test_what_does_not_fit_is_refused():
     weights = random_graph(3, 3)
     for hyper, arrays, said in (
