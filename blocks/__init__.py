@@ -48,6 +48,7 @@ CATALOGUE: dict[str, str] = {
     "tracker.extended_kalman": "blocks.tracker.extended_kalman:ExtendedKalman",
     "tracker.unscented_kalman": "blocks.tracker.unscented_kalman:UnscentedKalman",
     "tracker.kalmannet": "blocks.tracker.kalmannet:KalmanNet",
+    "tracker.latent_kalmannet": "blocks.tracker.latent_kalmannet:LatentKalmanNet",
     "tracker.moving_horizon": "blocks.tracker.moving_horizon:MovingHorizon",
     "tracker.aircraft": "blocks.tracker.aircraft:Aircraft",
     "tracker.particle": "blocks.tracker.particle:Particle",

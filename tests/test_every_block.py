@@ -21,7 +21,7 @@ import pytest
 import soapy_stand_in
 import zmq_sides
 from gain_networks import random_gain
-from image_encoders import random_encoder
+from image_encoders import random_encoder, random_latent
 from random_layers import random_layers
 from rtl_tcp_server import Server, sending
 
@@ -728,6 +728,17 @@ CASES = [
         "tracker.kalmannet", "words", WALK,
         {"observations": ("word time observation", words(SEEN))},
         weights=lambda: random_gain(2, 2, architecture=1),
+    ),
+    Case(
+        "tracker.latent_kalmannet", "stream",
+        {"motion": "pendulum", "observation": "angle", "step_s": 0.05},
+        {"images": ("time row column", IMAGES), "interval_s": ("time", 0.05 * UNEVEN)},
+        weights=lambda: random_latent(2, (True,)),
+    ),
+    Case(
+        "tracker.latent_kalmannet", "words", WALK,
+        {"images": ("word time row column", words(IMAGES))},
+        weights=lambda: random_latent(2, (False, False)),
     ),
     Case(
         "tracker.moving_horizon", "stream", {**TURN, "window": 7},
