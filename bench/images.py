@@ -20,7 +20,7 @@ centroid  knows no camera: moments of the brightness and of the greyness, square
 encoder   the network of frontend.learned_features, trained on them; the filter may be told how sure
           it is ("told"), and a KalmanNet may learn the gain
 prior     the network of tracker.latent_kalmannet, which sees the prediction of the tracker beside
-          the image, with the gain of an extended filter or with a learned one (Latent-KalmanNet)
+          the image, with a learned gain (Latent-KalmanNet)
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from blocks.kernels import camera, extended_kalman, kalmannet, kalmannet_filter, state_space
+from blocks.kernels import camera, extended_kalman, kalmannet, kalmannet_filter, latent, state_space
 from blocks.kernels.image_encoder import encoder_of
 from blocks.kernels.kalman import Track
 from blocks.kernels.kalmannet_filter import Filters
@@ -46,6 +46,7 @@ STEPS, SIDE, PIECE = 200, 28, 20
 CASES = {"p=.5": (0.5, 0.0), "p=.1": (0.1, 0.0), "p=.01": (0.01, 0.0), "p=0": (0.0, 0.0),
          "p=.5 s=.2": (0.5, 0.04)}  # fmt: skip
 NOISES = [10.0 ** (k / 2.0) for k in range(-10, 3)]
+DOUBT = {"pendulum": 0.3, "lorenz": 1.0}  # of the priors that an encoder sees at first
 SCALES = (0.1, 0.3, 1.0, 3.0, 10.0)
 
 
@@ -336,6 +337,8 @@ class Study:
         self.test = few[1]
         self.follow("centroid", guess)
         self.encoder(o)
+        if o.rounds:
+            self.latent(o)
 
     def encoder(self, o: Any) -> None:
         import torch
@@ -395,6 +398,57 @@ class Study:
         self.told["KalmanNet"] = {"seconds": time.process_time() - begin}
         ours = kalmannet.network_of(network.hyper, network.arrays())
         self.row("encoder + KalmanNet", with_network(ours, model, test))
+
+    def latent(self, o: Any) -> None:
+        """An encoder that sees the prediction, in turns with the gain of a KalmanNet."""
+        import torch
+
+        from blocks.models.image_encoder import ImageEncoder
+        from blocks.models.kalmannet import network_of
+        from blocks.training import image_encoder
+        from blocks.training.latent_kalmannet import Shown, Turns
+        from blocks.training.trajectories import Schedule
+
+        scene, model = self.scene, self.scene.built(self.scene.noise)
+        torch.manual_seed(self.seed)
+        module = ImageEncoder(
+            side=SIDE, angles=scene.angles, extra=scene.numbers + sum(scene.angles)
+        )
+        network = network_of(2, m=model.size, n=model.rows)
+        parts = [
+            Shown(part.states, part.images, np.full(part.states.shape[:2], model.step_s))
+            for part in (self.training, self.held_out)
+        ]
+        turns = Turns(module, network, model, *parts, doubt=DOUBT[scene.name], seed=self.seed)
+        begin = time.process_time()
+        for turn in range(o.rounds):
+            steps = o.steps if turn == 0 else o.steps // 3
+            turns.teach_encoder(
+                image_encoder.Schedule(steps=steps, rate=2e-3 if turn == 0 else 6e-4), silent
+            )
+            turns.teach_gain(
+                Schedule(
+                    steps=o.gain_steps, piece=PIECE, batch=32, long_steps=o.gain_steps // 3,
+                    truncate=50,
+                ),
+                silent,
+            )  # fmt: skip
+        self.told["Latent-KalmanNet"] = {"seconds": time.process_time() - begin}
+        encoder = encoder_of(module.hyper, module.arrays())
+        filters = Filters(kalmannet.network_of(network.hyper, network.arrays()), model)
+        rows = -(-len(self.test.states) // kalmannet_filter.TOGETHER) * kalmannet_filter.TOGETHER
+        shape = self.test.states.shape[:2]
+        out = Track.empty(shape, model.size, model.rows)
+        _, read, _ = latent.run(
+            encoder, filters, self.test.images, np.full(shape, model.step_s), filters.start(rows),
+            out, together=True,
+        )  # fmt: skip
+        self.row("prior encoder, in the tracker", read)
+        self.row("Latent-KalmanNet", out.estimates)
+
+
+def silent(done: int, most: int, text: str) -> None:
+    """Say nothing."""
 
 
 def decibel(value: Any) -> float:
@@ -488,6 +542,7 @@ def main() -> None:
     one.add_argument("--cases", default=",".join(CASES))
     one.add_argument("--steps", type=int, default=1500, help="of the encoder's training")
     one.add_argument("--gain-steps", type=int, default=450, help="of KalmanNet's training")
+    one.add_argument("--rounds", type=int, default=0, help="of Latent-KalmanNet; 0: without it")
     one.add_argument("--matching", action=argparse.BooleanOptionalAction, default=True)
     one.add_argument("--share", type=float, default=1.0, help="of all trajectories; for a try")
     parts.add_parser("table").add_argument("files", nargs="+")

@@ -52,6 +52,7 @@ CATALOGUE: dict[str, str] = {
     "tracker.split_kalmannet": "blocks.tracker.split_kalmannet:SplitKalmanNet",
     "tracker.recursive_kalmannet": "blocks.tracker.recursive_kalmannet:RecursiveKalmanNet",
     "tracker.learned_noise": "blocks.tracker.learned_noise:LearnedNoise",
+    "tracker.latent_kalmannet": "blocks.tracker.latent_kalmannet:LatentKalmanNet",
     "tracker.moving_horizon": "blocks.tracker.moving_horizon:MovingHorizon",
     "tracker.aircraft": "blocks.tracker.aircraft:Aircraft",
     "tracker.neural_augmented_smoother": "blocks.tracker.neural_augmented:NeuralAugmentedSmoother",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from gain_networks import random_gain
 
 from blocks.kernels.image_encoder import conv_sizes
 from pipeline.weights import Weights
@@ -30,3 +31,12 @@ def random_encoder(
         arrays[f"{name}.weight"] = values.astype(np.float32)
         arrays[f"{name}.bias"] = 0.1 * rng.standard_normal(shape[0]).astype(np.float32)
     return Weights("encoder", 1, arrays, hyper)
+
+
+def random_latent(m: int, angles: tuple[bool, ...]) -> Weights:
+    """Both networks of a tracker.latent_kalmannet, of random weights."""
+    encoder = random_encoder(angles, extra=len(angles) + sum(angles))
+    gain = random_gain(m, len(angles))
+    arrays = {f"encoder.{name}": array for name, array in encoder.arrays.items()}
+    arrays |= {f"gain.{name}": array for name, array in gain.arrays.items()}
+    return Weights("latent", 1, arrays, {"encoder": encoder.hyper, "gain": gain.hyper})

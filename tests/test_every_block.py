@@ -28,7 +28,7 @@ from gain_networks import (
     random_split,
 )
 from graph_networks import random_graph
-from image_encoders import random_encoder
+from image_encoders import random_encoder, random_latent
 from learned_noises import constant_noise, random_noise
 from random_layers import random_layers
 from recurrent_networks import random_network
@@ -790,6 +790,17 @@ CASES = [
         "tracker.learned_noise", "words", WALK,
         {"observations": ("word time observation", words(SEEN))},
         weights=lambda: constant_noise(np.eye(2), np.eye(2)),
+    ),
+    Case(
+        "tracker.latent_kalmannet", "stream",
+        {"motion": "pendulum", "observation": "angle", "step_s": 0.05},
+        {"images": ("time row column", IMAGES), "interval_s": ("time", 0.05 * UNEVEN)},
+        weights=lambda: random_latent(2, (True,)),
+    ),
+    Case(
+        "tracker.latent_kalmannet", "words", WALK,
+        {"images": ("word time row column", words(IMAGES))},
+        weights=lambda: random_latent(2, (False, False)),
     ),
     Case(
         "tracker.moving_horizon", "stream", {**TURN, "window": 7},

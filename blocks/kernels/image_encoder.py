@@ -140,6 +140,40 @@ def _encode(
         )  # fmt: skip
 
 
+@njit(cache=True, nogil=True)
+def _look(
+    weights: Array, places: Array, sizes: Array, dense: Array, angles: Array, patches: Array,
+    maps: Array, scratch: Array, images: Array, out: Array,
+) -> None:  # fmt: skip
+    for k in range(images.shape[0]):
+        features(weights, places, sizes, images[k], patches, maps, scratch[0])
+        for j in range(out.shape[1]):
+            out[k, j] = scratch[0, 0, j]
+
+
+@njit(cache=True, nogil=True)
+def _tell(
+    weights: Array, places: Array, sizes: Array, dense: Array, angles: Array, patches: Array,
+    maps: Array, scratch: Array, found: Array, foretold: Array, means: Array, variances: Array,
+) -> None:  # fmt: skip
+    layers, width = sizes.shape[0], found.shape[1]
+    for k in range(found.shape[0]):
+        for j in range(width):
+            scratch[0, 0, j] = found[k, j]
+        at = width
+        for j in range(angles.size):
+            if angles[j]:
+                scratch[0, 0, at] = math.cos(foretold[k, j])
+                scratch[0, 0, at + 1] = math.sin(foretold[k, j])
+                at += 2
+            else:
+                scratch[0, 0, at] = foretold[k, j]
+                at += 1
+        head(
+            weights, places[layers:], dense, scratch, angles.size, angles, means, variances, k
+        )  # fmt: skip
+
+
 class Encoder(NamedTuple):
     """Weights and sizes of an encoder, with scratch of its own: one thread at a time.
 
@@ -178,6 +212,30 @@ class Encoder(NamedTuple):
         if means.shape != (count, numbers) or variances.shape != (count, numbers):
             raise ValueError(f"means {means.shape}, variances {variances.shape} are to be written")
         _encode(*self, images, means, variances)
+
+    def look(self, images: Array) -> Array:
+        """The features of images (count, rows, columns) float32, (count, width) float32."""
+        if images.shape[1:] != self.shape or images.dtype != np.float32:
+            raise ValueError(
+                f"images are {images.dtype} {images.shape}, expected float32 {self.shape} each"
+            )
+        found = np.empty((len(images), int(self.sizes[-1, 6:].prod())), np.float32)
+        _look(*self, images, found)
+        return found
+
+    def tell(self, found: Array, foretold: Array, means: Array, variances: Array) -> None:
+        """Write what images tell of which these features were found, given what was foretold.
+
+        found             (count, width) float32, of `look`
+        foretold          (count, numbers) float64: the encoder sees them, of angles cosine and sine
+        means, variances  (count, numbers) float64, written
+        """
+        numbers = self.angles.size
+        if self.extra != numbers + self.angles.sum():
+            raise ValueError(f"the encoder sees {self.extra} numbers beside an image")
+        if not foretold.shape == means.shape == variances.shape == (len(found), numbers):
+            raise ValueError(f"foretold {foretold.shape}, means {means.shape} do not fit")
+        _tell(*self, found, foretold, means, variances)
 
 
 def conv_sizes(

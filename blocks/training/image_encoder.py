@@ -97,15 +97,18 @@ def loss_of(module: ImageEncoder, features: Tensor, parts: Tensor, extra: Tensor
 
 def fit(
     module: ImageEncoder, lesson: Images, held_out: Images, schedule: Schedule, seed: int,
-    progress: Progress = lambda done, most, text: None,
+    progress: Progress = lambda done, most, text: None, *, is_fresh: bool = True,
 ) -> float:  # fmt: skip
-    """Fit a fresh network; it ends with its best weights, of which the held-out loss is returned.
+    """Fit a network; it ends with its best weights, of which the held-out loss is returned.
+
+    is_fresh  whether it has learned nothing yet; else it goes on
 
     Raises ValueError where nothing finite was found.
     """
     s, rng = schedule, np.random.default_rng(seed)
-    set_scales(module, lesson)
-    module.forget()
+    if is_fresh:
+        set_scales(module, lesson)
+        module.forget()
     targets = [_targets(module, part) for part in (lesson, held_out)]
     adam = torch.optim.Adam(module.parameters(), lr=s.rate)
     best, kept = math.inf, copy.deepcopy(module.state_dict())
