@@ -18,6 +18,7 @@ class Modulated(TrackFeedback, name="trainer.modulated"):
     After Ni, Revach, Shlezinger, "Adaptive KalmanNet", ICASSP 2024, as blocks/kernels/modulation.py
     says. The noise is that which makes the last observations likeliest; nothing is retrained, so
     that candidates are few and do not add up: unlike others they serve unless clearly worse.
+    `model` is taken to be for the noise that observation_noise says, and stays while that is so.
     """
 
     labels: ClassVar[str] = "noise"
@@ -30,7 +31,7 @@ class Modulated(TrackFeedback, name="trainer.modulated"):
         doc="weights of the hypernetwork with its gain network: NAME or NAME@VERSION"
     )
     least_db: float = param(
-        default=1.0, at_least=0.0, unit="dB", doc="change of the noise at which weights change"
+        default=2.0, at_least=0.0, unit="dB", doc="change of the noise at which weights change"
     )
 
     def check(self) -> None:

@@ -292,6 +292,8 @@ def grouped(innovations: Array, variances: Array) -> Array:
 class Contextual(Strategy):
     """The gain network that a hypernetwork tells for the noise that there seems to be.
 
+    What serves at first counts as made for the noise that the model says.
+
     hyper, arrays  of blocks/kernels/modulation.py
     least_db       change of the noise at which it tells another
     """
@@ -300,7 +302,7 @@ class Contextual(Strategy):
         self, hyper: Mapping[str, Any], arrays: Mapping[str, Array], least_db: float
     ) -> None:
         self._hyper, self._arrays, self._least = hyper, arrays, least_db
-        self._told_db = np.nan  # for which what serves was made; NaN: nothing yet
+        self._told_db = 0.0  # for which what serves was made
 
     def update(self, serving: GainNode, lesson: Lesson) -> GainNode | None:
         if lesson.noise is None:

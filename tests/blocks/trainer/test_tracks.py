@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from gain_networks import constant_gain
+from splits import run_alone, run_split
 
 from blocks.kernels import state_space
 from blocks.tracker.kalmannet import KalmanNet
@@ -16,7 +18,9 @@ from blocks.trainer.tracks import TrackFeedback
 from blocks.training.strategy import Strategy
 from blocks.training.tracks import GainNode
 from pipeline.errors import ParameterError
+from pipeline.flow import Flow
 from pipeline.frame import FrameInfo
+from pipeline.plan import MAIN
 
 SYSTEM: dict[str, Any] = {
     "motion": "canonical", "observation": "identity", "process_noise": 0.1, "initial_variance": 1.0
@@ -275,3 +279,38 @@ def test_after_a_fault_the_tracker_is_as_good_as_without_a_trainer(kind):
         off = np.square(np.concatenate(found) - states).mean(1)
         errors[learns] = off[2500:].mean()
     assert errors[True] < 10**0.05 * errors[False]
+
+
+def drifting() -> Flow:
+    """A KalmanNet that follows the noise, with weights that come a frame later."""
+    flow = Flow("drifting", seed=3)
+    flow.add(
+        "attractor", "source.state_space", frames=60, length=50, substeps=20,
+        **{**CHAOS, "process_noise": 0.0}, changes=[{"at": 1000, "observation_noise": 0.1}],
+    )  # fmt: skip
+    flow.add("tracker", "tracker.kalmannet", model="lorenz_kalmannet@1", covariance="none", **CHAOS)
+    flow.add(
+        "trainer", "trainer.modulated", model="lorenz_kalmannet@1",
+        hypernetwork="lorenz_modulation@1", budget_s=0.0, **CHAOS,
+    )  # fmt: skip
+    flow.add("error", "sink.tracking_error", marked="tracker", skip=1500)
+    flow.connect("attractor -> tracker -> error")
+    flow.tap("tracker -> trainer")
+    flow.feedback("trainer ~> tracker", delay=1)
+    return flow
+
+
+def test_in_a_flow_with_an_integer_delay_every_run_is_the_same_whatever_the_workers():
+    plan = drifting().check()
+    one, two = (run_alone(plan, seconds=60.0)["results"] for _ in range(2))
+    split = replace(plan, workers={MAIN: ("attractor", "tracker", "error"), "learn": ("trainer",)})
+    three = {}
+    for snapshot in run_split(split, seconds=60.0).values():
+        three |= snapshot["results"]
+    assert one["trainer"]["published"] >= 1
+    assert one["error"]["version_changes"][0][2:] == ["tracker", 2]
+    for other in (two, three):
+        assert other["error"] == one["error"]
+        for found in (other, one):
+            found["trainer"] = {**found["trainer"], "update_s": 0.0}
+        assert other["trainer"] == one["trainer"]
