@@ -211,7 +211,7 @@ def tuned(case: Case, weights: Weights | None) -> tuple[Smooth, str]:
 
 
 def learn_passes(
-    sees: str,
+    sees: str, scaled: bool
 ) -> Callable[[Case, int, int, dict[str, Any]], Iterator[Weights]]:
     """How to train an RTSNet."""
 
@@ -233,7 +233,7 @@ def learn_passes(
         first = models.load(MODEL).arrays if case.name == "taylor" else None
         begin = time.process_time()
         for found in train_passes(
-            model, training, held_out, passes, Schedule(**schedule), seed, sees=sees,
+            model, training, held_out, passes, Schedule(**schedule), seed, sees=sees, scaled=scaled,
             first=first if sees == "observations" else None, progress=told,
         ):  # fmt: skip
             losses = " ".join(f"{decibel(loss):.2f}" for loss in found.losses)
@@ -270,8 +270,9 @@ RTS = Method("RTS smoother, tuned", tuned)
 # One line for each smoother; one that learns is trained into FOLDER first.
 METHODS: tuple[Method, ...] = (
     RTS,
-    Method("RTSNet", passed, learn_passes("observations")),
-    Method("RTS smoother and RTSNet", passed, learn_passes("smoothed")),
+    Method("RTSNet", passed, learn_passes("observations", False)),
+    Method("scaled RTSNet", passed, learn_passes("observations", True)),
+    Method("RTS smoother and RTSNet", passed, learn_passes("smoothed", True)),
 )
 
 

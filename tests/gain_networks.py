@@ -39,6 +39,9 @@ def constant_gain(gain: np.ndarray, architecture: int = 2) -> Weights:
     return Weights("gain", 1, arrays, made.hyper)
 
 
+SCALES = ((0.5, 1.0, 0.3, 0.2), (0.4, 0.0, 0.3, 0.6))
+
+
 def random_passes(
     m: int, n: int, passes: int, sees: str = "observations", seed: int = 0
 ) -> Weights:
@@ -61,6 +64,7 @@ def constant_passes(
 def _passes(made: list[tuple[Weights, Weights]], m: int, n: int, sees: str) -> Weights:
     arrays = {}
     for number, networks in enumerate(made, 1):
+        arrays[f"{number}.scales"] = np.array(SCALES, np.float32)
         for way, network in zip(("there", "back"), networks, strict=True):
             rows = network.hyper["n"]
             arrays[f"{number}.{way}"] = rtsnet.joined(network.arrays, m, rows, 5, 40)

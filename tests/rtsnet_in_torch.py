@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch.nn.functional import normalize
 
-from blocks.training.kalmannet import Recursion, predicted_of
+from blocks.training.kalmannet import Recursion, divided, predicted_of
 
 
 def smoothed(network, model, seen, intervals, starts):
@@ -16,10 +15,10 @@ def smoothed(network, model, seen, intervals, starts):
     intervals  (rows, time) array
     starts     (rows, m) tensor
     """
-    there = Recursion(network.there, model)
+    there = Recursion(network.there, model, network.scales[0].tolist())
     updated, _ = there.run(there.start(starts), seen, intervals)
     steps = updated.shape[1]
-    hidden = network.back.start(len(seen))
+    hidden, scales = network.back.start(len(seen)), network.scales[1].tolist()
     states = {steps - 1: updated[:, -1]}
     for t in range(steps - 2, -1, -1):
         predicted, _ = predicted_of(updated[:, t].contiguous(), intervals[:, t + 1].copy(), model)
@@ -28,7 +27,7 @@ def smoothed(network, model, seen, intervals, starts):
         if t + 2 < steps:
             update, after = states[t + 1] - updated[:, t + 1], states[t + 2] - states[t + 1]
         parts = innovation, update, after, updated[:, t + 1] - predicted
-        features = torch.cat([normalize(part) for part in parts], 1)
+        features = torch.cat([divided(*pair) for pair in zip(parts, scales, strict=True)], 1)
         gain, hidden = network.back(features, hidden)
         states[t] = updated[:, t] + (gain @ innovation[:, :, None])[:, :, 0]
     return torch.stack([states[t] for t in range(steps)], 1)

@@ -2,7 +2,8 @@
 
 Revach et al., "KalmanNet", IEEE Trans. Signal Processing 2022. Each step predicts by the model,
 makes four features of how the track goes, asks the network (kernels/kalmannet.py) for the gain, and
-corrects. Every feature is divided by its length:
+corrects. Every feature is divided by its length, or by the root of the sum of squares of that and
+of a scale of its own, which leaves it a length that tells how much it is:
 
     F1  observation less the one before
     F2  innovation
@@ -43,6 +44,7 @@ Array = np.ndarray[Any, Any]
 TOGETHER = 6  # tracks that share each load of weights, kernels/dense.py
 TILE = 4 * TOGETHER  # tracks that go through time together: what they write stays in the cache
 LEAST = 1e-12  # length that a feature is divided by at least
+UNIT = np.zeros(4)  # scales of F1 to F4 by which all have length 1, as in the paper
 RANK = 1e-12  # of a pivot of H'H to its largest diagonal, below which H has not full column rank
 
 
@@ -69,13 +71,13 @@ class Filters:
     A changed network is another one of these, made beside it.
     """
 
-    def __init__(self, network: Gain | SingleGain, model: StateSpace) -> None:
+    def __init__(self, network: Gain | SingleGain, model: StateSpace, scales: Array = UNIT) -> None:
         if (network.m, network.n) != (model.size, model.rows):
             raise ValueError(
                 f"a network for {network.m} states and {network.n} observations, but the model "
                 f"has {model.size} and {model.rows}"
             )
-        self.network, self.model = network, model
+        self.network, self.model, self._scales = network, model, scales
         m, n = model.size, model.rows
         units = network.units if isinstance(network, SingleGain) else 0
         self._sizes = network.in_mult, network.out_mult, units
@@ -146,8 +148,8 @@ class Filters:
         _run(
             network.weights, network.places, m, n, self._sizes, model.advance, model.parameters,
             model.observe, model.observe_linearised, model.observe_parameters, model.angles,
-            model.R, self._H, model.linear_seen, TILE if together else 1, spread, observations,
-            intervals, *tracks, *self._scratch, *out, done,
+            model.R, self._H, model.linear_seen, self._scales, TILE if together else 1, spread,
+            observations, intervals, *tracks, *self._scratch, *out, done,
         )  # fmt: skip
         return done
 
@@ -159,12 +161,14 @@ def _observe(observe: Any, parameters: Array, states: Array, seen: Array) -> Non
 
 
 @njit(cache=True, nogil=True)
-def put_unit(values: Array, row: int, count: int, features: Array, to: int, at: int) -> None:
-    """Put a row of values (rows, count), divided by its length, among the features."""
+def put_feature(
+    values: Array, row: int, count: int, scale: float, features: Array, to: int, at: int
+) -> None:
+    """Put a row of values (rows, count), divided by its length and scale, among the features."""
     squared = 0.0
     for j in range(count):
         squared += values[row, j] * values[row, j]
-    over = 1.0 / max(np.sqrt(squared), LEAST)
+    over = 1.0 / max(np.sqrt(squared + scale * scale), LEAST)
     for j in range(count):
         features[to, at + j] = over * values[row, j]
 
@@ -189,10 +193,11 @@ def _compare(
 def _run(
     weights: Array, places: Array, m: int, n: int, sizes: tuple[int, int, int], advance: Any,
     parameters: Array, observe: Any, observe_linearised: Any, observe_parameters: Array,
-    angles: Array, R: Array, H: Array, linear_seen: bool, tile: int, spread: bool,
-    observations: Array, intervals: Array, mean: Array, evolution: Array, update: Array,
-    seen: Array, hidden: Array, all_features: Array, scratch: Array, all_gains: Array,
-    predicted: Array, off: Array, change: Array, before: Array, after: Array, foretold: Array,
+    angles: Array, R: Array, H: Array, linear_seen: bool, scales: Array, tile: int,
+    spread: bool, observations: Array, intervals: Array, mean: Array, evolution: Array,
+    update: Array, seen: Array, hidden: Array, all_features: Array, scratch: Array,
+    all_gains: Array, predicted: Array, off: Array, change: Array, before: Array, after: Array,
+    foretold: Array,
     work: tuple[Array, ...], estimates: Array, covariances: Array, innovations: Array, nis: Array,
     det: Array, done: Array,
 ) -> None:  # fmt: skip
@@ -213,10 +218,10 @@ def _run(
                 for i in range(m):
                     predicted[row, i] = after[i]
                 _compare(observations, track, t, foretold, seen, angles, change, off, row)
-                put_unit(change, 0, n, features, row, 0)
-                put_unit(off, row, n, features, row, n)
-                put_unit(evolution, track, m, features, row, 2 * n)
-                put_unit(update, track, m, features, row, 2 * n + m)
+                put_feature(change, 0, n, scales[0], features, row, 0)
+                put_feature(off, row, n, scales[1], features, row, n)
+                put_feature(evolution, track, m, scales[2], features, row, 2 * n)
+                put_feature(update, track, m, scales[3], features, row, 2 * n + m)
             if sizes[2]:
                 single_gain(
                     weights, places, m, n, sizes[0], sizes[1], sizes[2], features, states, scratch,

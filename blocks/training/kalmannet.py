@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from blocks.kernels.caching import njit
 from blocks.kernels.indirect import call_linearise, call_observe_linearised
+from blocks.kernels.kalmannet_filter import LEAST, UNIT
 from blocks.kernels.state_space import StateSpace
 from blocks.training.backward import Dense, Gru
 from blocks.training.trajectories import Learner, Trajectories
@@ -69,6 +70,13 @@ def _observe(observe: Any, parameters: Array, states: Array, seen: Array, seeing
         call_observe_linearised(observe, states[row], parameters, seen[row], seeing)
 
 
+def divided(part: Tensor, scale: float) -> Tensor:
+    """Rows, divided by their lengths and a scale as in kernels/kalmannet_filter.py."""
+    beside = nn.functional.pad(part, (0, 1), value=scale)
+    length: Tensor = torch.linalg.vector_norm(beside, dim=1, keepdim=True)
+    return part / length.clamp_min(LEAST)
+
+
 class Track(NamedTuple):
     """Where filters stand between two steps, a row each.
 
@@ -92,8 +100,8 @@ class Recursion:
     network   features (rows, 2 (n + m)) and hidden states to gains (rows, m, n) and hidden states
     """
 
-    def __init__(self, network: Any, model: StateSpace) -> None:
-        self.network, self.model = network, model
+    def __init__(self, network: Any, model: StateSpace, scales: Array = UNIT) -> None:
+        self.network, self.model, self._scales = network, model, scales
         self._angles = torch.from_numpy(model.angles) if model.angles.any() else None
 
     def start(self, states: Tensor) -> Track:
@@ -119,7 +127,7 @@ class Recursion:
         innovation = torch.where(came, self._wrapped(observations - foretold), 0.0)
         change = self._wrapped(observations - track.seen)
         parts = (change, innovation, track.evolution, track.update)
-        features = torch.cat([nn.functional.normalize(part) for part in parts], 1)
+        features = torch.cat([divided(*pair) for pair in zip(parts, self._scales, strict=True)], 1)
         gains, hidden = self.network(features, track.hidden)
         update = (gains @ innovation[:, :, None])[:, :, 0]
         mean = predicted + update
@@ -148,8 +156,9 @@ class Unrolled(Learner):
     network   a GainNetwork, whose parameters get the gradients
     """
 
-    def __init__(self, network: Any, model: StateSpace) -> None:
+    def __init__(self, network: Any, model: StateSpace, scales: Array = UNIT) -> None:
         self.network, self.model = network, model
+        self._squares = [float(scale) ** 2 for scale in scales]
         self.layers = (Layers2 if hasattr(network, "GRU_Q") else _Layers1)(network)
         self._used = network.used.numpy()
         self._dtype = next(network.parameters()).detach().numpy().dtype
@@ -182,7 +191,7 @@ class Unrolled(Learner):
         self.layers.begin(steps, rows)
         self._moving, self._seeing = np.empty((steps, rows, m, m)), np.empty((steps, rows, n, m))
         self._features = np.empty((steps, rows, 2 * (n + m)), kind)
-        self._lengths = np.empty((steps, rows, 4), kind)
+        self.lengths = np.empty((steps, rows, 4), kind)  # of features, which they are divided by
         self._gains = np.empty((steps, rows, m, n), kind)
         self._innovations = np.empty((steps, rows, n), kind)
         self._came: Array = ~np.isnan(observations)
@@ -203,8 +212,9 @@ class Unrolled(Learner):
             innovation = np.where(came, self._wrapped(y - foretold), 0.0).astype(kind)
             parts = (self._wrapped(y - seen), innovation, evolution, update)
             for k, part in enumerate(parts):
-                length = np.maximum(np.sqrt(np.einsum("ij,ij->i", part, part)), 1e-12)
-                self._lengths[t, :, k] = length
+                squared = np.einsum("ij,ij->i", part, part) + self._squares[k]
+                length = np.maximum(np.sqrt(squared), LEAST)
+                self.lengths[t, :, k] = length
                 self._features[t, :, ends[k] : ends[k + 1]] = part / length[:, None]
             features = self._features[t] * self._used
             gains, new = self.layers.forward(t, features, hidden)
@@ -238,7 +248,7 @@ class Unrolled(Learner):
                 unit = self._features[t, :, ends[k] : ends[k + 1]]
                 own = by_features[:, ends[k] : ends[k + 1]]
                 along = np.einsum("ij,ij->i", unit, own)[:, None] * unit
-                by_part.append((own - along) / self._lengths[t, :, k, None])
+                by_part.append((own - along) / self.lengths[t, :, k, None])
             by_innovation = np.where(self._came[:, t], by_innovation + by_part[0], 0.0)
             by_predicted = after - np.einsum("ij,ijk->ik", by_innovation, self._seeing[t])
             by_mean = np.einsum("ij,ijk->ik", by_predicted, self._moving[t]) - by_evolution

@@ -12,17 +12,25 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from torch import from_numpy
 
 from blocks.kernels import smoother
+from blocks.kernels.kalmannet_filter import LEAST, UNIT
 from blocks.kernels.rtsnet import Passes, joined, seeing_states
 from blocks.kernels.state_space import StateSpace
 from blocks.models.rtsnet import PassNetwork
 from blocks.training.kalmannet import Layers2, Unrolled, predict
-from blocks.training.trajectories import Learner, Progress, Schedule, Trajectories, silent, train
+from blocks.training.trajectories import (
+    LOOK,
+    Learner,
+    Progress,
+    Schedule,
+    Trajectories,
+    silent,
+    train,
+)
 
 Array = np.ndarray[Any, Any]
-
-LEAST = 1e-12  # length that a feature is divided by at least
 
 
 class UnrolledPass(Learner):
@@ -33,7 +41,9 @@ class UnrolledPass(Learner):
 
     def __init__(self, network: PassNetwork, model: StateSpace) -> None:
         self.network = network
-        self.there, self.back = Unrolled(network.there, model), UnrolledBack(network.back, model)
+        scales = network.scales.double().numpy()
+        self.there = Unrolled(network.there, model, scales[0])
+        self.back = UnrolledBack(network.back, model, scales[1])
 
     def start(self, states: Array) -> tuple[Array, ...]:
         return self.there.start(states)
@@ -59,8 +69,9 @@ class UnrolledBack:
     network   of architecture #2, whose parameters get the gradients
     """
 
-    def __init__(self, network: Any, model: StateSpace) -> None:
+    def __init__(self, network: Any, model: StateSpace, scales: Array = UNIT) -> None:
         self.network, self.model, self.layers = network, model, Layers2(network)
+        self._squares = np.square(scales)
 
     def forward(self, updated: Array, intervals: Array) -> Array:
         """Smoothed states (rows, time, m) of those that a filter updated."""
@@ -68,7 +79,7 @@ class UnrolledBack:
         self._predict(updated, intervals)
         self.layers.begin(steps - 1, rows)
         self._features = np.zeros((steps, rows, 4, m), kind)
-        self._lengths = np.ones((steps, rows, 4), kind)
+        self.lengths = np.ones((steps, rows, 4), kind)  # of features, which they are divided by
         self._gains = np.empty((steps, rows, m, m), kind)
         self._innovations = np.empty((steps, rows, m), kind)
         hidden = [state.numpy() for state in self.network.start(rows)]
@@ -77,8 +88,9 @@ class UnrolledBack:
         for t in range(steps - 2, -1, -1):
             ahead, there, predicted = smoothed[:, t + 1], updated[:, t + 1], self._predicted[:, t]
             parts = np.stack((ahead - predicted, ahead - there, evolution, there - predicted), 1)
-            lengths = np.maximum(np.sqrt(np.einsum("ijk,ijk->ij", parts, parts)), LEAST)
-            self._lengths[t], self._features[t] = lengths, parts / lengths[:, :, None]
+            squared = np.einsum("ijk,ijk->ij", parts, parts) + self._squares
+            lengths = np.maximum(np.sqrt(squared), LEAST).astype(kind)
+            self.lengths[t], self._features[t] = lengths, parts / lengths[:, :, None]
             gains, hidden = self.layers.forward(t, self._features[t].reshape(rows, -1), hidden)
             self._gains[t], self._innovations[t] = gains.reshape(rows, m, m), parts[:, 0]
             smoothed[:, t] += np.einsum("ijk,ik->ij", self._gains[t], parts[:, 0])
@@ -98,7 +110,7 @@ class UnrolledBack:
             unit = self._features[t]
             own = by_features.reshape(rows, 4, m)
             along = np.einsum("ijk,ijk->ij", unit, own)[:, :, None] * unit
-            lengths = self._lengths[t][:, :, None]
+            lengths = self.lengths[t][:, :, None]
             by_part = np.where(lengths > LEAST, (own - along) / lengths, 0.0)  # 0 stays 0
             innovation, update, evolution, learned = by_part.swapaxes(0, 1)
             innovation += np.einsum("ijk,ij->ik", self._gains[t], by)
@@ -145,11 +157,13 @@ class Learned(NamedTuple):
 def train_passes(
     model: StateSpace, training: Trajectories, held_out: Trajectories, passes: int,
     schedule: Schedule, seed: int = 0, *, sees: str = "observations",
-    first: Mapping[str, Array] | None = None, progress: Progress = silent,
+    scaled: bool = True, first: Mapping[str, Array] | None = None, progress: Progress = silent,
 ) -> Iterator[Learned]:  # fmt: skip
     """Train passes one after the other, each on what those before make of the same trajectories.
 
     sees     what the first of them sees, as kernels/rtsnet.py says
+    scaled   whether features keep what they differ in length, given the noise of these
+             trajectories; else all have length 1, as in the paper
     first    arrays of a KalmanNet of architecture #2 for this model, from which the way there of
              the first pass starts; None: from random ones
 
@@ -169,9 +183,14 @@ def train_passes(
             network.leave_as_seen()
         elif first:
             network.there.load(dict(first))
+        if scaled:
+            scales = typical_lengths(network, seen, held_out)
+            scales[0] *= first is None or of_states  # that network has learned without
+            network.scales.copy_(from_numpy(scales))
         found = train(
             UnrolledPass(network, seen), seen, training, held_out, schedule, seed, progress
         )
+        arrays[f"{number}.scales"] = network.scales.numpy().copy()
         for way, net in (("there", network.there), ("back", network.back)):
             sizes = net.m, net.n, net.in_mult, net.out_mult
             arrays[f"{number}.{way}"] = joined(net.arrays(), *sizes)
@@ -186,6 +205,16 @@ def train_passes(
             part._replace(observations=one.smooth(part.observations, part.intervals))
             for part in (training, held_out)
         )
+
+
+def typical_lengths(network: PassNetwork, model: StateSpace, part: Trajectories) -> Array:
+    """Medians (2, 4) of the lengths of features there and back, before anything is learned."""
+    learner = UnrolledPass(network, model)
+    few = part.part(slice(8), slice(LOOK))
+    starts = np.tile(model.initial, (len(few.states), 1))
+    learner.judge(learner.start(starts), few)
+    there, back = learner.there.lengths, learner.back.lengths[:-2]
+    return np.stack([np.median(lengths, (0, 1)) for lengths in (there, back)])
 
 
 def _smoothed(model: StateSpace, part: Trajectories) -> Array:
