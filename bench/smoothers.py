@@ -146,8 +146,8 @@ def linear(process_noise: float) -> Callable[[int, int, int], Data]:
 
 
 FROZEN = {**TAYLOR, "motion_parameters": {"true_jacobian": 1.0}}
-LORENZ_SIZES = (20, 2000), (8, 1000), (20, 3000)
-LINEAR_SIZES = (1000, 100), (100, 100), (200, 100)
+LORENZ_SIZES = (20, 2000), (8, 600), (20, 3000)
+LINEAR_SIZES = (1000, 100), (100, 100), (200, 1000)
 CASES = {
     case.name: case
     for case in (

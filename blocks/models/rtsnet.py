@@ -26,8 +26,9 @@ class PassNetwork(nn.Module):
         self.back = Architecture2(m, m, ALL, in_mult, out_mult)
         self.register_buffer("scales", torch.zeros(2, 4))
 
-    def leave_as_seen(self) -> None:
-        """Begin with gains near 1 there and 0 back: of states that are seen nothing changes."""
+    def begin_at(self, there: Tensor, back: Tensor) -> None:
+        """Add these gains, (m, n) and (m, m), to those that it tells."""
         with torch.no_grad():
-            last: Any = self.there.FC2[2]
-            last.bias += torch.eye(self.there.m, self.there.n).reshape(-1)
+            for network, gain in ((self.there, there), (self.back, back)):
+                last: Any = network.FC2[2]
+                last.bias += gain.reshape(-1)

@@ -17,6 +17,7 @@ from torch import from_numpy
 from blocks.kernels import smoother
 from blocks.kernels.kalmannet_filter import LEAST, UNIT
 from blocks.kernels.rtsnet import Passes, joined, seeing_states
+from blocks.kernels.smoother import Passed
 from blocks.kernels.state_space import StateSpace
 from blocks.models.rtsnet import PassNetwork
 from blocks.training.kalmannet import Layers2, Unrolled, predict
@@ -161,6 +162,9 @@ def train_passes(
 ) -> Iterator[Learned]:  # fmt: skip
     """Train passes one after the other, each on what those before make of the same trajectories.
 
+    A pass over observations begins at the mean gains of the model's own extended RTS smoother, one
+    over states at gains that leave them as they are.
+
     sees     what the first of them sees, as kernels/rtsnet.py says
     scaled   whether features keep what they differ in length, given the noise of these
              trajectories; else all have length 1, as in the paper
@@ -179,10 +183,13 @@ def train_passes(
         of_states = number > 1 or sees == "smoothed"
         seen = seeing_states(model) if of_states else model
         network = PassNetwork(model.size, seen.rows)
-        if of_states:
-            network.leave_as_seen()
-        elif first:
+        there, back = np.eye(model.size), np.zeros((model.size, model.size))
+        if not of_states:
+            there, back = mean_gains(model, held_out)
+        if first and not of_states:
             network.there.load(dict(first))
+            there = np.zeros_like(there)
+        network.begin_at(from_numpy(there), from_numpy(back))
         if scaled:
             scales = typical_lengths(network, seen, held_out)
             scales[0] *= first is None or of_states  # that network has learned without
@@ -205,6 +212,29 @@ def train_passes(
             part._replace(observations=one.smooth(part.observations, part.intervals))
             for part in (training, held_out)
         )
+
+
+def mean_gains(model: StateSpace, part: Trajectories) -> tuple[Array, Array]:
+    """Mean gains there (m, n) and back (m, m) of the extended RTS smoother.
+
+    That there is 0 where what is seen is not linear in the state.
+    """
+    m, n = model.size, model.rows
+    there, back = np.zeros((m, n)), np.zeros((m, m))
+    few = part.part(slice(8), slice(LOOK))
+    for seen, intervals in zip(few.observations, few.intervals, strict=True):
+        passed = Passed.empty(len(seen), m)
+        start = model.initial.copy(), model.initial_covariance.copy()
+        done = smoother.forward(model, seen.copy(), intervals.copy(), *start, passed)
+        now, moving = passed.covariances[:done], passed.F[1:done]
+        if model.linear_seen:
+            there += (now @ model.seen_matrix().T @ np.linalg.inv(model.R)).mean(0) / len(
+                few.states
+            )
+        moved = now[:-1] @ moving.swapaxes(1, 2)
+        ahead = np.linalg.pinv(moving @ moved + passed.Q[1:done], hermitian=True)
+        back += (moved @ ahead).mean(0) / len(few.states)
+    return there, back
 
 
 def typical_lengths(network: PassNetwork, model: StateSpace, part: Trajectories) -> Array:
