@@ -4,8 +4,9 @@
 # make test-peers  the programs that tests/peers compares with (Debian's packages; needs root or
 #               sudo), and the tests that do; `make test` runs those whose program is there
 # make bench    throughput and latency, side by side with peers; writes bench/RESULTS.md
-# make figures  symbol error rates of all detectors on all channels: pictures, JSON and tables in
-#               figures/, 20 minutes on one core; ARGS=--quick: 2 minutes; ARGS='--jobs 4': 4 cores
+# make figures  errors of all detectors on all channels and of all trackers on all models: pictures,
+#               JSON and tables in figures/; detectors 20 minutes on one core, trackers hours;
+#               ARGS=--quick: minutes; ARGS='trackers --jobs 4': one part, 4 cores
 # make peers    the Python packages that the bench compares with; it runs without them, too, and
 #               compares with GNU Radio where Debian's package gnuradio is installed
 # make lint     ruff and mypy

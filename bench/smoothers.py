@@ -48,8 +48,8 @@ LINEAR: dict[str, Any] = {
     "observation_noise": 1.0,
 }
 SCHEDULES = (  # of the attractor, of the linear system
-    {"steps": 2500, "piece": 60, "batch": 32, "long_steps": 1000, "truncate": 100, "every": 100},
-    {"steps": 1500, "piece": 60, "batch": 32, "long_steps": 300, "truncate": 100, "every": 50},
+    {"steps": 1200, "piece": 50, "batch": 32, "long_steps": 400, "truncate": 100, "every": 100},
+    {"steps": 100, "piece": 60, "batch": 32, "long_steps": 20, "truncate": 100, "every": 20},
 )
 GRID = tuple(10.0 ** (k / 3.0) for k in range(-21, 3))
 
@@ -146,7 +146,7 @@ def linear(process_noise: float) -> Callable[[int, int, int], Data]:
 
 
 FROZEN = {**TAYLOR, "motion_parameters": {"true_jacobian": 1.0}}
-LORENZ_SIZES = (20, 2000), (8, 600), (20, 3000)
+LORENZ_SIZES = (200, 1000), (8, 1000), (20, 3000)
 LINEAR_SIZES = (1000, 100), (100, 100), (200, 1000)
 CASES = {
     case.name: case
@@ -211,7 +211,7 @@ def tuned(case: Case, weights: Weights | None) -> tuple[Smooth, str]:
 
 
 def learn_passes(
-    sees: str, scaled: bool
+    sees: str,
 ) -> Callable[[Case, int, int, dict[str, Any]], Iterator[Weights]]:
     """How to train an RTSNet."""
 
@@ -233,7 +233,7 @@ def learn_passes(
         first = models.load(MODEL).arrays if case.name == "taylor" else None
         begin = time.process_time()
         for found in train_passes(
-            model, training, held_out, passes, Schedule(**schedule), seed, sees=sees, scaled=scaled,
+            model, training, held_out, passes, Schedule(**schedule), seed, sees=sees,
             first=first if sees == "observations" else None, progress=told,
         ):  # fmt: skip
             losses = " ".join(f"{decibel(loss):.2f}" for loss in found.losses)
@@ -270,9 +270,8 @@ RTS = Method("RTS smoother, tuned", tuned)
 # One line for each smoother; one that learns is trained into FOLDER first.
 METHODS: tuple[Method, ...] = (
     RTS,
-    Method("RTSNet", passed, learn_passes("observations", False)),
-    Method("scaled RTSNet", passed, learn_passes("observations", True)),
-    Method("RTS smoother and RTSNet", passed, learn_passes("smoothed", True)),
+    Method("RTSNet", passed, learn_passes("observations")),
+    Method("RTS smoother and RTSNet", passed, learn_passes("smoothed")),
 )
 
 

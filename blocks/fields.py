@@ -30,6 +30,8 @@ PILOT = Field("whether the word is a pilot, whose bits the receiver knew beforeh
 
 STATES = Field("true states of what is tracked, positions first", truth=True)
 OBSERVATIONS = Field("what is seen of the states; NaN where nothing came")
+OBSERVATION_VARIANCES = Field("how far each observation is expected to be off, squared")
+IMAGES = Field("what a camera sees of the states; black is 0, white 1")
 INTERVAL = Field("time since the observation before", unit="s")
 ESTIMATES = Field("estimated means of the states")
 COVARIANCES = Field("covariances of the estimates")

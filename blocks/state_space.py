@@ -28,7 +28,7 @@ class Modelled(Block):
     )
     observation: str = param(
         default="position",
-        doc="identity, position, velocity, canonical, range_bearing, bearings, spherical, "
+        doc="identity, position, velocity, canonical, angle, range_bearing, bearings, spherical, "
         "quadratic, or a user's own",
     )
     dimensions: int = param(

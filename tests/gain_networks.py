@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from blocks.kernels import kalmannet, rtsnet
+from blocks.kernels import kalmannet, recursive_kalmannet, rtsnet, split_kalmannet
+from blocks.kernels.kalmannet_filter import Calibration
 from pipeline.weights import Weights
 
 
@@ -14,10 +15,37 @@ def random_gain(m: int, n: int, architecture: int = 2, seed: int = 0) -> Weights
     """A network that learned nothing; its gains are small."""
     sizes = {} if architecture == 2 else {"in_mult": 5, "units": 2}
     layers = (kalmannet.layers if architecture == 2 else kalmannet.single_layers)(m, n, **sizes)
+    hyper = {"architecture": architecture, "m": m, "n": n, **sizes}
+    return Weights("gain", 1, _random(layers, seed), hyper)
+
+
+def random_split(m: int, n: int, seed: int = 0) -> Weights:
+    """The two networks of a Split-KalmanNet."""
+    sizes = {"in_mult": 4, "units": 1}
+    arrays = _random(split_kalmannet.layers(m, n, **sizes), seed)
+    return Weights("gain", 1, arrays, {"m": m, "n": n, **sizes})
+
+
+def random_recursive(m: int, n: int, seed: int = 0) -> Weights:
+    """Those of a Recursive KalmanNet."""
+    sizes = {"in_mult": 4, "units": 2}
+    arrays = _random(recursive_kalmannet.layers(m, n, **sizes), seed)
+    arrays |= {"scales.states": np.full(m, 2.0), "scales.observations": np.full(n, 3.0)}
+    return Weights("gain", 1, arrays, {"m": m, "n": n, **sizes})
+
+
+def calibrated(weights: Weights, Q: Any, R: Any, share: float = 1.0) -> Weights:
+    """The same with a calibration."""
+    calibration = Calibration(np.array(Q, float), np.array(R, float), share)
+    arrays = {**weights.arrays, **calibration.arrays()}
+    return Weights(weights.name, weights.version + 1, arrays, weights.hyper)
+
+
+def _random(layers: dict[str, tuple[int, int]], seed: int) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     arrays: dict[str, Any] = {}
     for name, (n_in, n_out) in layers.items():
-        if name.startswith("GRU"):
+        if "GRU" in name:
             shapes = {"weight_ih": (3 * n_out, n_in), "weight_hh": (3 * n_out, n_out),
                       "bias_ih": (3 * n_out,), "bias_hh": (3 * n_out,)}  # fmt: skip
         else:
@@ -25,8 +53,7 @@ def random_gain(m: int, n: int, architecture: int = 2, seed: int = 0) -> Weights
         for part, shape in shapes.items():
             values = rng.uniform(-1.0, 1.0, shape) / np.sqrt(n_in)
             arrays[f"{name}.{part}"] = (0.7 * values).astype(np.float32)
-    hyper = {"architecture": architecture, "m": m, "n": n, **sizes}
-    return Weights("gain", 1, arrays, hyper)
+    return arrays
 
 
 def constant_gain(gain: np.ndarray, architecture: int = 2) -> Weights:
@@ -37,9 +64,6 @@ def constant_gain(gain: np.ndarray, architecture: int = 2) -> Weights:
     arrays[f"{last}.weight"][:] = 0.0
     arrays[f"{last}.bias"][:] = gain.ravel()
     return Weights("gain", 1, arrays, made.hyper)
-
-
-SCALES = ((0.5, 1.0, 0.3, 0.2), (0.4, 0.0, 0.3, 0.6))
 
 
 def random_passes(
@@ -64,7 +88,6 @@ def constant_passes(
 def _passes(made: list[tuple[Weights, Weights]], m: int, n: int, sees: str) -> Weights:
     arrays = {}
     for number, networks in enumerate(made, 1):
-        arrays[f"{number}.scales"] = np.array(SCALES, np.float32)
         for way, network in zip(("there", "back"), networks, strict=True):
             rows = network.hyper["n"]
             arrays[f"{number}.{way}"] = rtsnet.joined(network.arrays, m, rows, 5, 40)

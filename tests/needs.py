@@ -14,6 +14,7 @@ ORIGINS = {
     "modes/modes1.bin": "antirez/dump1090, testfiles",
     "modes/test_1641427457780.iq": "rsadsb/dump1090_rs, test_iq",
     "modes/pymodes_sample_data_adsb.csv": "junzis/pyModeS, tests/data/sample_data_adsb.csv",
+    "tracks/switzerland.json.gz": "xoolive/traffic, src/traffic/data/samples/collections",
     **dict.fromkeys(
         (f"cost2100/h_{tap}.mat" for tap in range(4)),
         "tomerraviv95/MetaViterbiNet, resources/cost2100_channel",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
+from torch.nn.functional import normalize
 
-from blocks.training.kalmannet import Recursion, divided, predicted_of
+from blocks.training.kalmannet import Recursion, predicted_of
 
 
 def smoothed(network, model, seen, intervals, starts):
@@ -15,19 +16,19 @@ def smoothed(network, model, seen, intervals, starts):
     intervals  (rows, time) array
     starts     (rows, m) tensor
     """
-    there = Recursion(network.there, model, network.scales[0].tolist())
+    there = Recursion(network.there, model)
     updated, _ = there.run(there.start(starts), seen, intervals)
     steps = updated.shape[1]
-    hidden, scales = network.back.start(len(seen)), network.scales[1].tolist()
+    hidden = network.back.start(len(seen))
     states = {steps - 1: updated[:, -1]}
     for t in range(steps - 2, -1, -1):
-        predicted, _ = predicted_of(updated[:, t].contiguous(), intervals[:, t + 1].copy(), model)
+        predicted, *_ = predicted_of(updated[:, t].contiguous(), intervals[:, t + 1].copy(), model)
         innovation = states[t + 1] - predicted
         update = after = torch.zeros_like(innovation)
         if t + 2 < steps:
             update, after = states[t + 1] - updated[:, t + 1], states[t + 2] - states[t + 1]
         parts = innovation, update, after, updated[:, t + 1] - predicted
-        features = torch.cat([divided(*pair) for pair in zip(parts, scales, strict=True)], 1)
+        features = torch.cat([normalize(part) for part in parts], 1)
         gain, hidden = network.back(features, hidden)
         states[t] = updated[:, t] + (gain @ innovation[:, :, None])[:, :, 0]
     return torch.stack([states[t] for t in range(steps)], 1)

@@ -20,15 +20,24 @@ import numpy as np
 import pytest
 import soapy_stand_in
 import zmq_sides
-from gain_networks import random_gain, random_passes
+from gain_networks import (
+    calibrated,
+    random_gain,
+    random_passes,
+    random_recursive,
+    random_split,
+)
+from graph_networks import random_graph
+from image_encoders import random_encoder
 from random_layers import random_layers
+from recurrent_networks import random_network
 from rtl_tcp_server import Server, sending
 
 from blocks import CATALOGUE
 from blocks.decoder.ax25 import Ax25
 from blocks.decoder.mode_s import Modes
 from blocks.formats import ais
-from blocks.kernels import gmsk, hdlc, mode_s_encoding
+from blocks.kernels import gmsk, hdlc, mode_s_encoding, state_space
 from blocks.nodes.dense import Dense
 from blocks.tracker.aircraft import Aircraft
 from pipeline.block import (
@@ -107,6 +116,7 @@ TURN = {
 }  # fmt: skip
 
 
+IMAGES = np.random.default_rng(30).random((2400, 9, 9), np.float32)
 BITS = (BPSK > 0).astype(np.uint8)
 SOFT = np.rint(40 * REAL.clip(-3, 3)).astype(np.int8)
 
@@ -348,6 +358,21 @@ def dense(modulation: str, memory: int = 4) -> Weights:
 SHIPPED = {"model": "viterbinet_tanh@1"}  # whatever others are in the user's folder
 
 
+CHAOS = {
+    "motion": "lorenz_taylor", "observation": "identity", "step_s": 0.02, "process_noise": 0.1,
+}  # fmt: skip
+
+
+def seen_chaos() -> Mapping[str, tuple[str, np.ndarray]]:
+    """The Lorenz attractor in noise that becomes louder, with gaps."""
+    model, rng = state_space.build(**CHAOS), np.random.default_rng(31)
+    states, seen = rng.standard_normal((2, 2400, 3))
+    seen[1000:] *= 3.0
+    model.simulate(states, seen, np.full(2400, 0.02), np.ones((1, 3)))
+    seen[::11] = np.nan
+    return {"observations": ("time observation", seen)}
+
+
 def accepted_words() -> Mapping[str, tuple[str, np.ndarray]]:
     """Words of BPSK over two taps that a code accepted, some of them with other labels."""
     rng = np.random.default_rng(30)
@@ -466,6 +491,14 @@ CASES = [
     Case("channel.awgn", "stream", inputs={"sent": ("time", BPSK)}),
     Case("channel.awgn", "words", inputs={"sent": ("word time", words(QPSK))}),
     Case(
+        "channel.camera", "stream", {"side": 8, "noise_var": 0.1},
+        {"states": ("time state", MOVED)},
+    ),
+    Case(
+        "channel.camera", "words", {"side": 8, "scene": "lorenz", "levels": 0},
+        {"states": ("word time state", words(np.repeat(MOVED, 2, axis=1)))},
+    ),
+    Case(
         "channel.isi", "uncertain stream",
         {"tap_error": 0.1, "coherence": 50},
         {"sent": ("time", BPSK)},
@@ -497,6 +530,16 @@ CASES = [
     ),
     Case("frontend.hard_bits", "stream", inputs={"symbols": ("time", QPSK)}),
     Case("frontend.hard_bits", "words", inputs={"symbols": ("word time", words(BPSK))}),
+    Case(
+        "frontend.learned_features", "stream", {"angles": (0,), "most_variance": 2.0},
+        {"images": ("time row column", IMAGES)},
+        weights=random_encoder,
+    ),
+    Case(
+        "frontend.learned_features", "words", {"numbers": (2, 0), "angles": (0,)},
+        {"images": ("word time row column", words(IMAGES))},
+        weights=lambda: random_encoder((False, True)),
+    ),
     Case("frontend.magnitude", "stream", inputs={"samples": ("time", COMPLEX)}),
     Case("frontend.magnitude", "words", inputs={"samples": ("word time", words(COMPLEX))}),
     Case("frontend.soft_bits", inputs={"llr": ("time bit", 4 * REAL[:, None])}),
@@ -655,6 +698,14 @@ CASES = [
         cuts=[{"frames": 60, "words": 1}, {"frames": 9, "words": 7}],
     ),
     Case(
+        "source.state_space", "changes",
+        {
+            "frames": 5, "length": 480, "motion": "sinusoidal", "observation": "identity",
+            "changes": [{"at": 700, "observation_noise": 10.0}, {"at": 701, "delta": 1.0}],
+        },
+        cuts=[{"frames": 2400, "length": 1}, {"frames": 343, "length": 7}, {"length": 1000}],
+    ),
+    Case(
         "tracker.kalman", "stream",
         inputs={"observations": ("time observation", SEEN), "interval_s": ("time", UNEVEN)},
     ),
@@ -685,6 +736,13 @@ CASES = [
         },
     ),
     Case(
+        "tracker.extended_kalman", "told variances", {**WALK, "initial_variance": 1.0},
+        {
+            "observations": ("word time observation", words(SEEN)),
+            "observation_variances": ("word time observation", 1.0 + words(MOVED) ** 2),
+        },
+    ),
+    Case(
         "tracker.unscented_kalman", "stream", TURN,
         {"observations": ("time observation", SEEN), "interval_s": ("time", UNEVEN)},
     ),
@@ -703,12 +761,42 @@ CASES = [
         weights=lambda: random_gain(2, 2, architecture=1),
     ),
     Case(
+        "tracker.split_kalmannet", "stream", TURN,
+        {"observations": ("time observation", SEEN), "interval_s": ("time", UNEVEN)},
+        weights=lambda: calibrated(random_split(5, 2), np.eye(5), np.eye(2)),
+    ),
+    Case(
+        "tracker.split_kalmannet", "words", WALK,
+        {"observations": ("word time observation", words(SEEN))},
+        weights=lambda: random_split(2, 2),
+    ),
+    Case(
+        "tracker.recursive_kalmannet", "stream", TURN,
+        {"observations": ("time observation", SEEN), "interval_s": ("time", UNEVEN)},
+        weights=lambda: random_recursive(5, 2),
+    ),
+    Case(
+        "tracker.recursive_kalmannet", "words", WALK,
+        {"observations": ("word time observation", words(SEEN))},
+        weights=lambda: calibrated(random_recursive(2, 2), np.eye(2), np.eye(2)),
+    ),
+    Case(
         "tracker.moving_horizon", "stream", {**TURN, "window": 7},
         {"observations": ("time observation", SEEN), "interval_s": ("time", UNEVEN)},
     ),
     Case(
         "tracker.moving_horizon", "words", {**TURN, "iterations": 2},
         {"observations": ("word time observation", words(SEEN))},
+    ),
+    Case(
+        "tracker.neural_augmented_smoother", "stream", {**TURN, "lag": 20},
+        {"observations": ("time observation", SEEN), "interval_s": ("time", UNEVEN)},
+        weights=lambda: random_graph(5, 2),
+    ),
+    Case(
+        "tracker.neural_augmented_smoother", "words", WALK,
+        {"observations": ("word time observation", words(SEEN))},
+        weights=lambda: random_graph(2, 2, "network", start="observations"),
     ),
     Case(
         "tracker.particle", "stream", {**WALK, "particles": 50, "shrink": 0.99},
@@ -734,6 +822,16 @@ CASES = [
         weights=lambda: random_passes(2, 2, 2),
     ),
     Case(
+        "tracker.recurrent", "stream", TURN,
+        {"observations": ("time observation", SEEN), "interval_s": ("time", UNEVEN)},
+        weights=lambda: random_network(5, 2),
+    ),
+    Case(
+        "tracker.recurrent", "words", WALK,
+        {"observations": ("word time observation", words(SEEN))},
+        weights=lambda: random_network(2, 2, "predictions"),
+    ),
+    Case(
         "tracker.smoother", "stream", {"lag": 13},
         {"observations": ("time observation", SEEN), "interval_s": ("time", UNEVEN)},
     ),
@@ -751,6 +849,7 @@ CASES = [
         {
             "states": ("time state", MOVED),
             "estimates": ("time estimate", MOVED + 0.5 * np.nan_to_num(SEEN - MOVED)),
+            "extended": ("time estimate", MOVED + 0.7 * np.nan_to_num(SEEN - MOVED)),
             "covariances": ("time estimate estimate", np.tile(np.eye(2), (2400, 1, 1))),
             "innovations": ("time observation", SEEN - MOVED),
             "nis": ("time", np.nansum((SEEN - MOVED) ** 2, axis=1)),
@@ -766,6 +865,21 @@ CASES = [
         },
     ),
     Case(
+        "sink.prediction_error", "stream",
+        {"skip": 10},
+        {
+            "innovations": ("time observation", SEEN - MOVED),
+            "observations": ("time observation", SEEN),
+            "estimates": ("time estimate", MOVED),
+            "log_likelihood": ("time", np.nansum(-0.5 * (SEEN - MOVED) ** 2, axis=1)),
+        },
+    ),
+    Case(
+        "sink.prediction_error", "words",
+        {"skip": 3},
+        {"innovations": ("word time observation", words(SEEN - MOVED))},
+    ),
+    Case(
         "source.modes_messages", "csv",
         a_text("".join(f"{n / 20},{m.tobytes().hex()}\n" for n, m in enumerate(MODE_S))),
         cuts=[{"length": 1}, {"length": 7}, {"length": 1000}],
@@ -774,6 +888,17 @@ CASES = [
         "source.modes_traffic",
         values={"frames": 5, "length": 480, "aircraft": 30, "replies": 1000.0},
         cuts=[{"frames": 2400, "length": 1}, {"frames": 343, "length": 7}, {"length": 1000}],
+    ),
+    Case(
+        "source.tracks",
+        values=a_text(json.dumps([
+            {
+                "icao24": f"{40 + n % 60:06x}", "timestamp": 1e4 * (n // 60),
+                "latitude": 47.0 + 1e-4 * n, "longitude": 8.0 - 2e-4 * n,
+            }
+            for n in range(2400)
+        ])),
+        cuts=[{"words": 7}, {"words": 60}],
     ),
     Case("detector.g3ruh", values={"rate_hz": 28_800.0}, inputs={"samples": ("time", REAL)}),
     Case("detector.afsk", values={"rate_hz": 8000.0}, inputs={"samples": ("time", REAL)}),
@@ -846,6 +971,31 @@ CASES = [
     Case("sink.packets", inputs=read_packets()),
     Case("trainer.decision_feedback", "", SHIPPED | {"batch": 20}, accepted_words()),
     Case("trainer.pilots", "", SHIPPED | {"lesson": 4}, accepted_words()),
+    Case(
+        "trainer.modulated", "stream",
+        {**CHAOS, "model": "lorenz_kalmannet@1", "hypernetwork": "lorenz_modulation@1"},
+        seen_chaos(),
+    ),
+    Case(
+        "trainer.modulated", "words",
+        {**CHAOS, "model": "lorenz_kalmannet@1", "hypernetwork": "lorenz_modulation@1",
+         "stretch": 40},
+        {"observations": (
+            "word time observation", seen_chaos()["observations"][1].reshape(12, 200, 3)
+        )},
+    ),
+    Case(
+        "trainer.smoothed", "",
+        {**CHAOS, "model": "lorenz_kalmannet@1", "steps": 1, "budget_s": 0.0, "tolerance": 1.0,
+         "patience": 3, "stretch": 400, "window": 1},
+        seen_chaos(), package="torch",
+    ),
+    Case(
+        "trainer.unsupervised", "",
+        {**CHAOS, "model": "lorenz_kalmannet@1", "steps": 1, "budget_s": 0.0, "stretch": 400,
+         "window": 2, "hidden": "reset"},
+        seen_chaos(), package="torch",
+    ),
     Case("trainer.meta", "", SHIPPED | {"every": 2, "pairs": 2}, accepted_words()),
     Case("trainer.on_drift", "", SHIPPED | {"threshold": 0.01}, accepted_words()),
     Case("trainer.augmented", "", SHIPPED | {"count": 2}, accepted_words()),

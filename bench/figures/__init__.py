@@ -1,11 +1,13 @@
-"""Symbol error rates of all detectors on all channels: pictures, numbers, tables.
+"""Detectors on all channels, trackers on all models: pictures, numbers, tables.
 
-    python -m bench.figures            # make figures; 20 minutes on one core
-    python -m bench.figures --quick    # 2 minutes: four decays, four SNRs, few black boxes
+    python -m bench.figures            # make figures: both, hours on one core
+    python -m bench.figures --quick    # both in a few minutes, fewer of everything
+    python -m bench.figures detectors  # 20 minutes on one core; --quick: 2 minutes
+    python -m bench.figures trackers   # bench/figures/trackers says what they are
     python -m bench.figures --jobs 4   # the same numbers, from four processes
 
-writes CHANNEL.png, detectors.json and detectors.md into the folder figures/ (--out), which git
-leaves alone. bench/DETECTORS.md holds a run.
+The detectors' part writes CHANNEL.png, detectors.json and detectors.md into the folder figures/
+(--out), which git leaves alone. bench/DETECTORS.md holds a run.
 
 The experiment of Shlezinger et al., "Model-Based Deep Learning", Proc. IEEE 2023, Fig. 16, and of
 Shlezinger, Eldar and Boyd, IEEE Access 2022, Fig. 9, with what they leave out: least squares and

@@ -28,17 +28,34 @@ BOX_DECAYS = (0.2, 1.2)
 PAIRED = ("tanh", 0.2, 10, 20, 200_000)
 
 
+PARTS = ("detectors", "trackers")
+
+
 def main() -> None:
     """Run the study."""
     parser = argparse.ArgumentParser(description=(bench.figures.__doc__ or "").splitlines()[0])
+    parser.add_argument("parts", nargs="*", help=f"{', '.join(PARTS)}; none: both")
     parser.add_argument("--quick", action="store_true", help="fewer of everything")
     parser.add_argument("--out", type=Path, default=Path("figures"), help="folder to write to")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1, help="of the detectors")
     parser.add_argument("--jobs", type=int, default=1, help="processes that share the work")
     parser.add_argument(
         "--channels", nargs="*", choices=CHANNELS, default=list(CHANNELS), help="some of them"
     )
     options = parser.parse_args()
+    parts = options.parts or PARTS
+    if unknown := set(parts) - set(PARTS):
+        parser.error(f"there is no {', '.join(sorted(unknown))}, but {', '.join(PARTS)}")
+    if "detectors" in parts:
+        detectors(options)
+    if "trackers" in parts:
+        from bench.figures.trackers.command import study
+
+        study(options.out / "trackers", options.quick, options.jobs)
+
+
+def detectors(options: argparse.Namespace) -> None:
+    """Error rates of detectors."""
     began = time.perf_counter()
     given = options.quick, options.seed, options.channels
     cells, paired = list(_cells(*given)), list(_paired(*given))

@@ -47,11 +47,19 @@ def _residuals(observations: Array, i: int, seen: Array, angles: Array, innovati
         innovations[i, j] = wrapped(off) if angles[j] else off
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _tell(variances: Array, i: int, R: Array) -> None:
+    """Take the variances that came with observation i, if any did."""
+    if variances.shape[0]:
+        for j in range(R.shape[1]):
+            R[0, j, j] = variances[i, j]
+
+
 @njit(cache=True, nogil=True)
 def _extended_small(
-    observations: Array, intervals: Array, linearise: Any, noise: Any, parameters: Array,
-    observe: Any, observe_parameters: Array, angles: Array, R: Array, mean: Array,
-    covariance: Array, F: Array, Q: Array, predicted: Array, seen: Array, H: Array,
+    observations: Array, intervals: Array, variances: Array, linearise: Any, noise: Any,
+    parameters: Array, observe: Any, observe_parameters: Array, angles: Array, R: Array,
+    mean: Array, covariance: Array, F: Array, Q: Array, predicted: Array, seen: Array, H: Array,
     F_shape: Pattern, H_shape: Pattern, R_shape: Pattern, is_joseph: Any, is_linear_seen: Any,
     estimates: Array, covariances: Array, innovations: Array, nis: Array, det: Array,
 ) -> int:  # fmt: skip
@@ -65,6 +73,7 @@ def _extended_small(
             last = intervals[i]
             call_noise(noise, last, parameters, spread)
         call_linearise(linearise, before, last, parameters, after, jacobian)
+        _tell(variances, i, R)
         x = load_row(predicted, 0, F_shape)
         _, P = predict(x, P, F, Q, 0, F_shape)
         y = load_row(observations, i, H_shape)
@@ -90,9 +99,9 @@ def _extended_small(
 
 @njit(cache=True, nogil=True)
 def _extended_large(
-    observations: Array, intervals: Array, linearise: Any, noise: Any, parameters: Array,
-    observe: Any, observe_parameters: Array, angles: Array, R: Array, mean: Array,
-    covariance: Array, F: Array, Q: Array, predicted: Array, seen: Array, H: Array,
+    observations: Array, intervals: Array, variances: Array, linearise: Any, noise: Any,
+    parameters: Array, observe: Any, observe_parameters: Array, angles: Array, R: Array,
+    mean: Array, covariance: Array, F: Array, Q: Array, predicted: Array, seen: Array, H: Array,
     is_joseph: bool, scratch: Array, estimates: Array, covariances: Array, innovations: Array,
     nis: Array, det: Array,
 ) -> int:  # fmt: skip
@@ -104,6 +113,7 @@ def _extended_large(
             last = intervals[i]
             call_noise(noise, last, parameters, Q[0])
         call_linearise(linearise, x, last, parameters, predicted[0], F[0])
+        _tell(variances, i, R)
         for j in range(n):
             x[j] = predicted[0, j]
         matrices.sandwich(F[0], P, Q[0], n, n, scratch[0], P)
@@ -121,7 +131,7 @@ def _extended_large(
 
 def extended(
     model: StateSpace, observations: Array, intervals: Array, mean: Array, covariance: Array,
-    out: Track, *, is_joseph: bool = True,
+    out: Track, *, is_joseph: bool = True, variances: Array | None = None,
 ) -> int:  # fmt: skip
     """The extended Kalman filter over one track; returns how many steps it did.
 
@@ -131,6 +141,7 @@ def extended(
     intervals     (time,)   time since the observation before [s]
     mean          (n,)      replaced by the last updated mean
     covariance    (n, n)    likewise
+    variances     (time, m) of the noise of each observation, in the place of those of the model
 
     Raises ValueError for arrays of other shapes or dtypes.
     """
@@ -138,9 +149,12 @@ def extended(
     expect_track(np.float64, observations.shape[:1], n, m, observations, mean, covariance, out)
     expect(np.float64, intervals=(intervals, observations.shape[:1]))
     H = model.seen_matrix() if model.linear_seen else np.empty((m, n))
+    told = np.empty((0, m)) if variances is None else variances
+    if variances is not None:
+        expect(np.float64, variances=(variances, observations.shape))
     given = (
-        observations, intervals, model.linearise, model.noise, model.parameters,
-        model.observe_linearised, model.observe_parameters, model.angles, model.R[None],
+        observations, intervals, told, model.linearise, model.noise, model.parameters,
+        model.observe_linearised, model.observe_parameters, model.angles, model.R[None].copy(),
         mean[None], covariance[None], np.empty((1, n, n)), np.empty((1, n, n)), np.empty((1, n)),
         np.empty(m), H[None],
     )  # fmt: skip

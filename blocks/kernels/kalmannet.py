@@ -99,27 +99,71 @@ def gain(
     y = scratch[: features.shape[0]]
     layer(weights, places[0], m, wide, RELU, features, 2 * n + m, y, in_q)
     gru_cell(weights, places[1], wide, mm, y, in_q, hidden, q, y, in_sigma)
-    _copy(y, in_sigma, mm, hidden, q)
+    copy(y, in_sigma, mm, hidden, q)
     layer(weights, places[2], m, wide, RELU, features, 2 * n, y, in_sigma + mm)
     gru_cell(weights, places[3], mm + wide, mm, y, in_sigma, hidden, sigma, y, in_2)
-    _copy(y, in_2, mm, y, in_4)
+    copy(y, in_2, mm, y, in_4)
     layer(weights, places[4], mm, nn, RELU, y, in_2, y, in_s)
     layer(weights, places[5], 2 * n, tall, RELU, features, 0, y, in_s + nn)
     gru_cell(weights, places[6], nn + tall, nn, y, in_s, hidden, s, y, in_2 + mm)
-    _copy(y, in_2 + mm, nn, hidden, s)
-    _copy(y, in_2 + mm, nn, y, in_3)
+    copy(y, in_2 + mm, nn, hidden, s)
+    copy(y, in_2 + mm, nn, y, in_3)
     layer(weights, places[7], mm + nn, middle, RELU, y, in_2, y, in_out)
     layer(weights, places[8], middle, mn, LINEAR, y, in_out, y, in_3 + nn)
     layer(weights, places[9], nn + mn, mm, RELU, y, in_3, y, in_4 + mm)
     layer(weights, places[10], 2 * mm, mm, RELU, y, in_4, hidden, sigma)
-    _put_gains(y, in_3 + nn, m, n, gains)
+    put_gains(y, in_3 + nn, m, n, gains)
 
 
 @njit(cache=True, nogil=True)
-def _copy(source: Array, at: int, count: int, target: Array, to: int) -> None:
+def copy(source: Array, at: int, count: int, target: Array, to: int) -> None:
+    """Some columns of the rows of source to others of target."""
     for row in range(source.shape[0]):
         for i in range(count):
             target[row, to + i] = source[row, at + i]
+
+
+@njit(cache=True, nogil=True)
+def branch(
+    weights: Array, places: Array, first: int, n_in: int, wide: int, units: int, cells: int,
+    middle: int, n_out: int, x: Array, x0: int, hidden: Array, h0: int, y: Array,
+) -> int:  # fmt: skip
+    """L1 (relu), GRUs one after the other, L2 (relu), L3 (linear): returns its column in y.
+
+    weights, places   of `dense.join`; the first of its layers is number `first`
+    wide, units, middle, n_out   outputs of L1, of each of so many `cells`, of L2 and of L3
+    x                 (rows, width)  n_in inputs from column x0 on
+    hidden            (rows, width)  updated: padded(units) columns for each cell, from h0 on
+    y                 (rows, `branch_width`)  written
+    """
+    layer(weights, places[first], n_in, wide, RELU, x, x0, y, 0)
+    source, width, at = 0, wide, padded(wide)
+    for cell in range(cells):
+        state = h0 + cell * padded(units)
+        gru_cell(
+            weights, places[first + 1 + cell], width, units, y, source, hidden, state, y, at
+        )  # fmt: skip
+        copy(y, at, units, hidden, state)
+        source, width, at = at, units, at + padded(units)
+    layer(weights, places[first + 1 + cells], units, middle, RELU, y, source, y, at)
+    layer(weights, places[first + 2 + cells], middle, n_out, LINEAR, y, at, y, at + padded(middle))
+    return at + padded(middle)
+
+
+def branch_layers(
+    n_in: int, wide: int, units: int, cells: int, middle: int, n_out: int, prefix: str
+) -> dict[str, tuple[int, int]]:
+    """Inputs and outputs of the layers of a `branch`, in their order."""
+    grus = {f"{prefix}GRU{k + 1}": (units if k else wide, units) for k in range(cells)}
+    return {
+        f"{prefix}L1": (n_in, wide), **grus, f"{prefix}L2": (units, middle),
+        f"{prefix}L3": (middle, n_out),
+    }  # fmt: skip
+
+
+def branch_width(wide: int, units: int, cells: int, middle: int, n_out: int) -> int:
+    """Columns that a `branch` writes."""
+    return padded(wide) + cells * padded(units) + padded(middle) + padded(n_out)
 
 
 @njit(cache=True, nogil=True)
@@ -128,18 +172,12 @@ def single_gain(
     features: Array, hidden: Array, scratch: Array, gains: Array,
 ) -> None:  # fmt: skip
     """As `gain`, of architecture #1: weights in the order of `single_layers`."""
-    mn, wide, moments = m * n, in_mult * (m + n), units * (m * m + n * n)
-    middle = out_mult * mn
-    state = padded(wide)
-    second = state + padded(moments)
-    third = second + padded(middle)
-    y = scratch[: features.shape[0]]
-    layer(weights, places[0], 2 * (m + n), wide, RELU, features, 0, y, 0)
-    gru_cell(weights, places[1], wide, moments, y, 0, hidden, 0, y, state)
-    _copy(y, state, moments, hidden, 0)
-    layer(weights, places[2], moments, middle, RELU, y, state, y, second)
-    layer(weights, places[3], middle, mn, LINEAR, y, second, y, third)
-    _put_gains(y, third, m, n, gains)
+    mn, y = m * n, scratch[: features.shape[0]]
+    at = branch(
+        weights, places, 0, 2 * (m + n), in_mult * (m + n), units * (m * m + n * n), 1,
+        out_mult * mn, mn, features, 0, hidden, 0, y,
+    )  # fmt: skip
+    put_gains(y, at, m, n, gains)
 
 
 def single_layers(
@@ -154,7 +192,8 @@ def single_layers(
 
 
 @njit(cache=True, nogil=True)
-def _put_gains(y: Array, at: int, m: int, n: int, gains: Array) -> None:
+def put_gains(y: Array, at: int, m: int, n: int, gains: Array) -> None:
+    """Columns of y from `at` on, as gains (rows, m, n)."""
     for row in range(y.shape[0]):
         place = at
         for i in range(m):
@@ -163,10 +202,16 @@ def _put_gains(y: Array, at: int, m: int, n: int, gains: Array) -> None:
                 place += 1
 
 
+NO_SCALES: Array = np.empty(0)
+
+
 class Gain(NamedTuple):
     """Weights and sizes of a gain network: what `gain` takes first.
 
     A changed network is a new one, made beside it; hidden states and scratch fit it too.
+
+    scales  (m + n,)  usual sizes of states and observations, for kernels/kalmannet_filter.py; or
+            none
     """
 
     weights: Array
@@ -175,6 +220,7 @@ class Gain(NamedTuple):
     n: int
     in_mult: int
     out_mult: int
+    scales: Array = NO_SCALES
 
     @classmethod
     def of(
@@ -190,7 +236,7 @@ class Gain(NamedTuple):
         arrays  (weight, bias) of a dense layer, (weight_ih, weight_hh, bias_ih, bias_hh) of a GRU
         """
         sizes = f"in_mult={in_mult} and out_mult={out_mult}"
-        packed = _packed(arrays, layers(m, n, in_mult, out_mult), m, n, sizes)
+        packed = packed_layers(arrays, layers(m, n, in_mult, out_mult), m, n, sizes)
         return cls(*packed, m, n, in_mult, out_mult)
 
     def start(self, rows: int, Q: Array, Sigma: Array, S: Array) -> Array:
@@ -216,6 +262,7 @@ class SingleGain(NamedTuple):
     in_mult: int
     out_mult: int
     units: int
+    scales: Array = NO_SCALES
 
     @classmethod
     def of(
@@ -229,7 +276,7 @@ class SingleGain(NamedTuple):
     ) -> SingleGain:
         """From the arrays of each of `single_layers`, as torch's modules hold them."""
         sizes = f"in_mult={in_mult}, out_mult={out_mult} and units={units}"
-        packed = _packed(arrays, single_layers(m, n, in_mult, out_mult, units), m, n, sizes)
+        packed = packed_layers(arrays, single_layers(m, n, in_mult, out_mult, units), m, n, sizes)
         return cls(*packed, m, n, in_mult, out_mult, units)
 
     def start(self, rows: int) -> Array:
@@ -242,7 +289,7 @@ class SingleGain(NamedTuple):
         return aligned(rows, sum(padded(n_out) for _, n_out in widths))
 
 
-def _packed(
+def packed_layers(
     arrays: Mapping[str, Sequence[Array]], wanted: Mapping[str, tuple[int, int]], m: int, n: int,
     sizes: str,
 ) -> tuple[Array, Array]:  # fmt: skip
@@ -251,7 +298,7 @@ def _packed(
     for name, (n_in, n_out) in wanted.items():
         if name not in arrays:
             raise ValueError(f"no arrays of {name}; expected {', '.join(wanted)}")
-        recurrent = name.startswith("GRU")
+        recurrent = "GRU" in name
         rows = 3 * n_out if recurrent else n_out
         if arrays[name][0].shape != (rows, n_in):
             raise ValueError(
@@ -262,30 +309,52 @@ def _packed(
     return join(parts)
 
 
-def network_of(hyper: Mapping[str, Any], arrays: Mapping[str, Array]) -> Gain | SingleGain:
-    """The network of weights as torch names them, "FC5.weight" and so on.
+def by_layer(arrays: Mapping[str, Array]) -> dict[str, list[Array]]:
+    """Weights as torch names them, "FC5.weight" and so on, by layer and in the order of its parts.
 
-    hyper   architecture, m, n and the sizes that differ from their defaults
+    What belongs to no layer is left out; ValueError where parts are missing.
+    """
+    parts = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight", "bias")
+    found: dict[str, dict[str, Array]] = {}
+    for name, array in arrays.items():
+        where, _, part = name.rpartition(".")
+        if part in parts:
+            found.setdefault(where, {})[part] = array
+    ordered = {
+        where: [own[part] for part in parts if part in own] for where, own in found.items()
+    }  # fmt: skip
+    for where, own in ordered.items():
+        wanted = 4 if "GRU" in where else 2
+        if len(own) != wanted:
+            raise ValueError(f"{where} has {len(own)} arrays; expected {wanted}")
+    return ordered
+
+
+def network_of(hyper: Mapping[str, Any], arrays: Mapping[str, Array]) -> Gain | SingleGain:
+    """The network of weights as torch names them.
+
+    hyper   architecture, m, n and the sizes that differ from their defaults, and scales
     arrays  float32
 
     Raises ValueError where they do not fit together.
     """
-    by_layer: dict[str, dict[str, Array]] = {}
-    for name, array in arrays.items():
-        where, _, part = name.rpartition(".")
-        by_layer.setdefault(where, {})[part] = array
-    parts = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight", "bias")
-    ordered = {
-        where: [found[part] for part in parts if part in found] for where, found in by_layer.items()
-    }
-    for where, found in ordered.items():
-        wanted = 4 if where.startswith("GRU") else 2
-        if len(found) != wanted:
-            raise ValueError(f"{where} has {len(found)} arrays; expected {wanted}")
-    keys = [key for key in ("m", "n", "in_mult", "out_mult", "units") if key in hyper]
-    sizes = {key: int(hyper[key]) for key in keys}
+    ordered = by_layer(arrays)
+    sizes = sizes_of(hyper)
+    scales = np.array(hyper.get("scales", ()), np.float64)
+    if scales.size and (
+        scales.shape != (sizes["m"] + sizes["n"],) or not (np.isfinite(scales) & (scales > 0)).all()
+    ):
+        raise ValueError(
+            f"scales = {scales.tolist()}, but there must be {sizes['m']} + {sizes['n']} above 0"
+        )
     if hyper["architecture"] == 1:
-        return SingleGain.of(ordered, **sizes)
+        return SingleGain.of(ordered, **sizes)._replace(scales=scales)
     if hyper["architecture"] == 2:
-        return Gain.of(ordered, **sizes)
+        return Gain.of(ordered, **sizes)._replace(scales=scales)
     raise ValueError(f"architecture = {hyper['architecture']!r}, but there are 1 and 2")
+
+
+def sizes_of(hyper: Mapping[str, Any]) -> dict[str, int]:
+    """Those of `hyper` that are sizes of a network."""
+    keys = ("m", "n", "in_mult", "out_mult", "units")
+    return {key: int(hyper[key]) for key in keys if key in hyper}

@@ -1,16 +1,25 @@
-"""KalmanNet over whole frames: a filter whose gain is told by a network.
+"""Filters whose gain is told by a network, over whole frames.
 
 Revach et al., "KalmanNet", IEEE Trans. Signal Processing 2022. Each step predicts by the model,
-makes four features of how the track goes, asks the network (kernels/kalmannet.py) for the gain, and
-corrects. Every feature is divided by its length, or by the root of the sum of squares of that and
-of a scale of its own, which leaves it a length that tells how much it is:
+makes features of how the track goes, asks the network for the gain, and corrects. The network is
+that of KalmanNet (kernels/kalmannet.py), of Split-KalmanNet (split_kalmannet.py) or of Recursive
+KalmanNet (recursive_kalmannet.py). Features of all, each divided by its length:
 
     F1  observation less the one before
     F2  innovation
     F3  last updated state less the one before
     F4  last updated state less what was predicted
 
-Before the first step F3 and F4 are 0, and F1 is taken from what the start foretells.
+Before the first step F3 and F4 are 0, and F1 is taken from what the start foretells. The latter two
+networks also see the geometry: how far the observation is from linear between the last updated
+state and the predicted one (the papers' h(x) - H x would jump where an angle turns), likewise
+divided by its length, and its Jacobian H. Recursive KalmanNet sees log(1 + (v / scale)^2) of F1,
+F2 and F4 as well. They stand in a row as F1, F2, geometry, F3, F4, squares.
+
+So a network does not see how long they are, and its gain is in the units of the model. One that has
+`scales`, usual sizes of every number of states and observations, gets features in these units whose
+length is log(1 + length) in place of 1, and its gain is in them: then it can tell an observation
+that is far off from a usual one, whatever the units of the model.
 
 An observation that is NaN is missing: its row counts as seen where it was predicted, for F1 of this
 step and of the next, too. Its innovation is 0, so a step without any observation predicts only,
@@ -18,15 +27,27 @@ while the network goes on. (Where it waits for the next one, and F3 and F4 with 
 attractor of the paper is followed worse, by 0.4 dB with 10 % missing and by 3 dB with 30 %.) Angles
 are compared around the circle.
 
-There is no recursion of covariances; the gain tells them. With the gain K of a Kalman filter
-K R = P H', and S^-1 = R^-1 (I - H K): so P = K R H (H'H)^-1 where all of the state is seen (H has
-full column rank), the form of Klein et al., "Uncertainty in Data-Driven Kalman Filtering for
-Partially Known State-Space Models", ICASSP 2022, solved for what it needs. Their symmetric parts
-are taken, over the rows that came; what is not positive, or not determined, is NaN.
+Covariances come from a recursion, with the gain K over the rows that came and the model's Jacobians
+F and H, so that they are always positive:
+
+    P = (I - K H) (F P F' + Q) (I - K H)' + c K R K'    where weights were calibrated
+    P = (I - K H) F P F' (I - K H)' + c C C'            of Recursive KalmanNet, calibrated or not
+    S = H (F P F' + Q) H' + R                           of the innovation, where calibrated
+
+Q, R and c are a `Calibration`; blocks/training/calibration.py fits them. Q is for a nominal
+interval, and in proportion for others. Where Recursive KalmanNet observes nothing, Q takes the
+place of c C C'.
+
+Other weights give what the gain alone tells. With the gain K of a Kalman filter K R = P H', and
+S^-1 = R^-1 (I - H K): so P = K R H (H'H)^-1 where all of the state is seen (H has full column
+rank), the form of Klein et al., "Uncertainty in Data-Driven Kalman Filtering for Partially Known
+State-Space Models", ICASSP 2022, solved for what it needs. Their symmetric parts are taken, over
+the rows that came, with the R of the model; what is not positive, or not determined, is NaN.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,9 +55,16 @@ import numpy as np
 from blocks.kernels import matrices
 from blocks.kernels.caching import njit
 from blocks.kernels.dense import aligned, padded
-from blocks.kernels.indirect import call_advance, call_observe, call_observe_linearised
+from blocks.kernels.indirect import (
+    call_advance,
+    call_linearise,
+    call_observe,
+    call_observe_linearised,
+)
 from blocks.kernels.kalman import Track, expect
-from blocks.kernels.kalmannet import Gain, SingleGain, gain, single_gain
+from blocks.kernels.kalmannet import NO_SCALES, Gain, SingleGain, gain, single_gain
+from blocks.kernels.recursive_kalmannet import RecursiveGain, factor, recursive_gain
+from blocks.kernels.split_kalmannet import SplitGain, split_gain
 from blocks.kernels.state_space import StateSpace, wrapped
 
 Array = np.ndarray[Any, Any]
@@ -44,8 +72,49 @@ Array = np.ndarray[Any, Any]
 TOGETHER = 6  # tracks that share each load of weights, kernels/dense.py
 TILE = 4 * TOGETHER  # tracks that go through time together: what they write stays in the cache
 LEAST = 1e-12  # length that a feature is divided by at least
-UNIT = np.zeros(4)  # scales of F1 to F4 by which all have length 1, as in the paper
 RANK = 1e-12  # of a pivot of H'H to its largest diagonal, below which H has not full column rank
+
+DOUBLE, SINGLE, SPLIT, RECURSIVE = range(4)  # kinds of networks; the first two are KalmanNet's
+NOTHING, TOLD, CARRIED = range(3)  # covariances: none, those that the gain tells, the recursion
+
+Network = Gain | SingleGain | SplitGain | RecursiveGain
+
+_CALIBRATION = "calibration."  # what the names of its arrays in weights begin with
+
+
+class Calibration(NamedTuple):
+    """What makes covariances agree with errors.
+
+    process      (m, m)  Q, per nominal interval
+    observation  (n, n)  R
+    share        c, of the noise that comes in by the gain
+    """
+
+    process: Array
+    observation: Array
+    share: float
+
+    def arrays(self) -> dict[str, Array]:
+        """As they stand in weights."""
+        found: dict[str, Array] = {f"{_CALIBRATION}{name}": np.array(value, np.float64)
+                                   for name, value in self._asdict().items()}  # fmt: skip
+        return found
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Array], m: int, n: int) -> Calibration | None:
+        """That of weights; None if they have none, ValueError if it is no calibration."""
+        if f"{_CALIBRATION}process" not in arrays:
+            return None
+        Q, R, share = (
+            np.array(arrays[f"{_CALIBRATION}{name}"], np.float64) for name in cls._fields
+        )
+        for name, matrix, size in (("process", Q, m), ("observation", R, n)):
+            square = matrix.shape == (size, size)
+            if not square or not matrices.root(matrix, size, np.empty_like(matrix)):
+                raise ValueError(f"{_CALIBRATION}{name} is no covariance of {size} numbers")
+        if share.size != 1 or not share > 0.0:
+            raise ValueError(f"{_CALIBRATION}share = {share}, but must be above 0")
+        return cls(Q, R, float(share))
 
 
 class Tracks(NamedTuple):
@@ -56,6 +125,8 @@ class Tracks(NamedTuple):
     update     (tracks, m) float64  F4 of the next step, not divided
     seen       (tracks, n) float64  last observation, as predicted where none came
     hidden     (tracks, width) float32  hidden states of the network
+    covariance (tracks, m, m) float64  of the last updated states; as at the start where none is
+                               carried
     """
 
     mean: Array
@@ -63,6 +134,7 @@ class Tracks(NamedTuple):
     update: Array
     seen: Array
     hidden: Array
+    covariance: Array
 
 
 class Filters:
@@ -71,28 +143,41 @@ class Filters:
     A changed network is another one of these, made beside it.
     """
 
-    def __init__(self, network: Gain | SingleGain, model: StateSpace, scales: Array = UNIT) -> None:
+    def __init__(
+        self, network: Network, model: StateSpace, calibration: Calibration | None = None
+    ) -> None:
         if (network.m, network.n) != (model.size, model.rows):
             raise ValueError(
                 f"a network for {network.m} states and {network.n} observations, but the model "
                 f"has {model.size} and {model.rows}"
             )
-        self.network, self.model, self._scales = network, model, scales
+        self.network, self.model, self.calibration = network, model, calibration
         m, n = model.size, model.rows
-        units = network.units if isinstance(network, SingleGain) else 0
-        self._sizes = network.in_mult, network.out_mult, units
-        self._H = model.seen_matrix() if model.linear_seen else np.empty((n, m))
-        width = padded(2 * (m + n))
+        self._kind = (Gain, SingleGain, SplitGain, RecursiveGain).index(type(network))
+        units = 0 if isinstance(network, Gain) else network.units
+        self._sizes = self._kind, network.in_mult, network.out_mult, units
+        self._scales = network.scales if isinstance(network, Gain | SingleGain) else NO_SCALES
+        scales = np.ones(m), np.ones(n)
+        if isinstance(network, RecursiveGain):
+            scales = network.state_scales, network.seen_scales
+        self._carries = calibration is not None or self._kind == RECURSIVE
+        H = model.seen_matrix() if model.linear_seen else np.empty((n, m))
+        R = model.R if calibration is None else calibration.observation
+        Q = np.zeros((m, m)) if calibration is None else calibration.process
+        share = 1.0 if calibration is None else calibration.share
+        self._noise = Q, R, share, 1.0 / model.step_s, calibration is not None, *scales, H
+        width = padded(5 * n + 2 * m * n + 3 * m)  # all that is ever used of it
+        largest = max(m, n)
         self._scratch = (
             aligned(TILE, width), network.scratch(TILE), np.zeros((TILE, m, n), np.float32),
-            np.empty((TILE, m)), np.empty((TILE, n)), np.empty((1, n)), np.empty(m), np.empty(m),
-            np.empty(n),
-            tuple(np.empty((max(m, n), max(m, n))) for _ in range(7)),
+            np.zeros((TILE, m * m + n * n), np.float32), np.empty((TILE, m)), np.empty((TILE, n)),
+            np.empty((1, n)), np.empty((1, n)), np.empty(m), np.empty(m), np.empty(n), np.empty(n),
+            np.empty((m, m)), tuple(np.zeros((largest, largest)) for _ in range(12)),
         )  # fmt: skip
 
     def _first(self, rows: int) -> Array:
         """Hidden states before the first step: the priors Q = S = I and Sigma = 0, or zeros."""
-        if isinstance(self.network, SingleGain):
+        if not isinstance(self.network, Gain):
             return self.network.start(rows)
         one_m, one_n = (np.eye(k, dtype=np.float32) for k in (self.network.m, self.network.n))
         return self.network.start(rows, one_m, np.zeros_like(one_m), one_n)
@@ -105,7 +190,8 @@ class Filters:
             mean[: len(states)] = states
         _observe(self.model.observe, self.model.observe_parameters, mean, seen)
         zeros = np.zeros((2, tracks, m))
-        return Tracks(mean, zeros[0], zeros[1], seen, self._first(tracks))
+        covariance = np.tile(self.model.initial_covariance, (tracks, 1, 1))
+        return Tracks(mean, zeros[0], zeros[1], seen, self._first(tracks), covariance)
 
     def hidden_of(self, hidden: Array) -> Array | None:
         """Hidden states of another network to go on with; None where they do not fit."""
@@ -141,14 +227,17 @@ class Filters:
             covariances=(out.covariances, (*shape, m, m)), nis=(out.nis, shape),
             det=(out.det, shape), mean=(tracks.mean, (rows, m)),
             evolution=(tracks.evolution, (rows, m)), update=(tracks.update, (rows, m)),
-            seen=(tracks.seen, (rows, n)),
+            seen=(tracks.seen, (rows, n)), covariance=(tracks.covariance, (rows, m, m)),
         )  # fmt: skip
         expect(np.float32, hidden=(tracks.hidden, (rows, self._first(1).shape[1])))
         done = np.full(count, time, np.int64)
+        wanted = NOTHING
+        if spread:
+            wanted = CARRIED if self._carries else TOLD
         _run(
-            network.weights, network.places, m, n, self._sizes, model.advance, model.parameters,
-            model.observe, model.observe_linearised, model.observe_parameters, model.angles,
-            model.R, self._H, model.linear_seen, self._scales, TILE if together else 1, spread,
+            network.weights, network.places, m, n, self._sizes, self._scales, model.advance,
+            model.linearise, model.parameters, model.observe, model.observe_linearised, model.observe_parameters,
+            model.angles, *self._noise, model.linear_seen, TILE if together else 1, wanted,
             observations, intervals, *tracks, *self._scratch, *out, done,
         )  # fmt: skip
         return done
@@ -161,16 +250,51 @@ def _observe(observe: Any, parameters: Array, states: Array, seen: Array) -> Non
 
 
 @njit(cache=True, nogil=True)
-def put_feature(
-    values: Array, row: int, count: int, scale: float, features: Array, to: int, at: int
-) -> None:
-    """Put a row of values (rows, count), divided by its length and scale, among the features."""
+def put(
+    values: Array, row: int, count: int, scales: Array, first: int, features: Array, to: int,
+    at: int,
+) -> None:  # fmt: skip
+    """Put a row of values (rows, count) among the features: divided by its length, or in scales from `first` on."""
     squared = 0.0
     for j in range(count):
-        squared += values[row, j] * values[row, j]
-    over = 1.0 / max(np.sqrt(squared + scale * scale), LEAST)
+        value = values[row, j]
+        if scales.size:
+            value /= scales[first + j]
+        squared += value * value
+    length = max(np.sqrt(squared), LEAST)
+    over = (np.log1p(length) if scales.size else 1.0) / length
     for j in range(count):
-        features[to, at + j] = over * values[row, j]
+        value = values[row, j]
+        if scales.size:
+            value /= scales[first + j]
+        features[to, at + j] = over * value
+
+
+@njit(cache=True, nogil=True)
+def _put_geometry(
+    linear: bool, before: Array, after: Array, foretold: Array, was: Array, H: Array,
+    angles: Array, bend: Array, scales: Array, features: Array, to: int, at: int,
+) -> None:  # fmt: skip
+    """Put how far the observation is from linear, and H, among the features."""
+    n, m = H.shape
+    for j in range(n):
+        bend[0, j] = 0.0
+        if not linear:
+            off = foretold[j] - was[j]
+            for i in range(m):
+                off -= H[j, i] * (after[i] - before[i])
+            bend[0, j] = wrapped(off) if angles[j] else off
+        for i in range(m):
+            features[to, at + n + j * m + i] = H[j, i]
+    put(bend, 0, n, scales, m, features, to, at)
+
+
+@njit(cache=True, nogil=True)
+def _put_squares(values: Array, row: int, scales: Array, features: Array, to: int, at: int) -> None:
+    """Put log(1 + (v / scale)^2) among the features."""
+    for j in range(scales.size):
+        value = values[row, j] / scales[j]
+        features[to, at + j] = np.log1p(value * value)
 
 
 @njit(cache=True, nogil=True)
@@ -191,17 +315,20 @@ def _compare(
 
 @njit(cache=True, nogil=True)
 def _run(
-    weights: Array, places: Array, m: int, n: int, sizes: tuple[int, int, int], advance: Any,
-    parameters: Array, observe: Any, observe_linearised: Any, observe_parameters: Array,
-    angles: Array, R: Array, H: Array, linear_seen: bool, scales: Array, tile: int,
-    spread: bool, observations: Array, intervals: Array, mean: Array, evolution: Array,
-    update: Array, seen: Array, hidden: Array, all_features: Array, scratch: Array,
-    all_gains: Array, predicted: Array, off: Array, change: Array, before: Array, after: Array,
-    foretold: Array,
+    weights: Array, places: Array, m: int, n: int, sizes: tuple[int, int, int, int], scales: Array,
+    advance: Any, linearise: Any, parameters: Array, observe: Any, observe_linearised: Any,
+    observe_parameters: Array, angles: Array, Q: Array, R: Array, share: float, per_second: float,
+    is_calibrated: bool, state_scales: Array, seen_scales: Array, H: Array, linear_seen: bool,
+    tile: int, wanted: int, observations: Array, intervals: Array, mean: Array, evolution: Array,
+    update: Array, seen: Array, hidden: Array, covariance: Array, all_features: Array,
+    scratch: Array, all_gains: Array, told: Array, predicted: Array, off: Array, change: Array,
+    bend: Array, before: Array, after: Array, foretold: Array, was: Array, F: Array,
     work: tuple[Array, ...], estimates: Array, covariances: Array, innovations: Array, nis: Array,
     det: Array, done: Array,
 ) -> None:  # fmt: skip
     count, steps = intervals.shape
+    kind, in_mult, out_mult, units = sizes
+    second = 2 * n if kind < SPLIT else 3 * n + m * n  # where F3 stands
     for begin in range(0, count, tile):
         alive = min(tile, count - begin)
         rows = min(tile, mean.shape[0] - begin)  # beyond `alive` they only fill the vectors
@@ -214,25 +341,66 @@ def _run(
                 for i in range(m):
                     before[i] = mean[track, i]
                 call_advance(advance, before, intervals[track, t], parameters, after)
-                call_observe(observe, after, observe_parameters, foretold)
+                if kind >= SPLIT and not linear_seen:
+                    call_observe_linearised(
+                        observe_linearised, after, observe_parameters, foretold, H
+                    )
+                    call_observe(observe, before, observe_parameters, was)
+                else:
+                    call_observe(observe, after, observe_parameters, foretold)
                 for i in range(m):
                     predicted[row, i] = after[i]
                 _compare(observations, track, t, foretold, seen, angles, change, off, row)
-                put_feature(change, 0, n, scales[0], features, row, 0)
-                put_feature(off, row, n, scales[1], features, row, n)
-                put_feature(evolution, track, m, scales[2], features, row, 2 * n)
-                put_feature(update, track, m, scales[3], features, row, 2 * n + m)
-            if sizes[2]:
+                put(change, 0, n, scales, m, features, row, 0)
+                put(off, row, n, scales, m, features, row, n)
+                put(evolution, track, m, scales, 0, features, row, second)
+                put(update, track, m, scales, 0, features, row, second + m)
+                if kind >= SPLIT:
+                    _put_geometry(
+                        linear_seen, before, after, foretold, was, H, angles, bend, scales,
+                        features, row, 2 * n,
+                    )  # fmt: skip
+                if kind == RECURSIVE:
+                    at = second + 2 * m
+                    _put_squares(change, 0, seen_scales, features, row, at)
+                    _put_squares(off, row, seen_scales, features, row, at + n)
+                    _put_squares(update, track, state_scales, features, row, at + 2 * n)
+            if kind == DOUBLE:
+                gain(weights, places, m, n, in_mult, out_mult, features, states, scratch, gains)
+            elif kind == SINGLE:
                 single_gain(
-                    weights, places, m, n, sizes[0], sizes[1], sizes[2], features, states, scratch,
+                    weights, places, m, n, in_mult, out_mult, units, features, states, scratch,
                     gains,
                 )  # fmt: skip
-            else:
-                gain(
-                    weights, places, m, n, sizes[0], sizes[1], features, states, scratch, gains
+            elif kind == SPLIT:
+                split_gain(
+                    weights, places, m, n, in_mult, out_mult, units, features, states, scratch,
+                    told,
                 )  # fmt: skip
+            else:
+                recursive_gain(
+                    weights, places, m, n, in_mult, out_mult, units, features, states, scratch,
+                    gains, told,
+                )  # fmt: skip
+            if scales.size:
+                for row in range(alive):
+                    for i in range(m):
+                        for j in range(n):
+                            gains[row, i, j] *= scales[i] / scales[m + j]
             for row in range(alive):
                 track = begin + row
+                if not linear_seen and (kind == SPLIT or wanted):
+                    for i in range(m):
+                        after[i] = predicted[row, i]
+                    call_observe_linearised(
+                        observe_linearised, after, observe_parameters, foretold, H
+                    )
+                if kind == SPLIT:
+                    _multiply_factors(told, row, H, gains)
+                if wanted == CARRIED:
+                    for i in range(m):
+                        before[i] = mean[track, i]
+                    call_linearise(linearise, before, intervals[track, t], parameters, after, F)
                 total = 0.0
                 for i in range(m):
                     correction = 0.0
@@ -248,13 +416,15 @@ def _run(
                 for j in range(n):
                     is_there = not np.isnan(observations[track, t, j])
                     innovations[track, t, j] = off[row, j] if is_there else np.nan
-                if spread:
-                    if not linear_seen:
-                        for i in range(m):
-                            after[i] = predicted[row, i]
-                        call_observe_linearised(
-                            observe_linearised, after, observe_parameters, foretold, H
-                        )
+                if wanted == CARRIED:
+                    if kind == RECURSIVE:
+                        factor(told, row, state_scales, work[11])
+                    nis[track, t], det[track, t] = _carry(
+                        kind == RECURSIVE, is_calibrated, gains, row, innovations, covariance,
+                        covariances, track, t, F, H, Q, R, intervals[track, t] * per_second, share,
+                        work,
+                    )  # fmt: skip
+                elif wanted == TOLD:
                     nis[track, t], det[track, t] = _spread(
                         gains, row, innovations, covariances, track, t, H, R, work
                     )
@@ -266,15 +436,30 @@ def _run(
 
 
 @njit(cache=True, nogil=True)
-def _spread(
-    gains: Array, row: int, innovations: Array, covariances: Array, track: int, t: int, H: Array,
-    R: Array, work: tuple[Array, ...],
-) -> tuple[float, float]:  # fmt: skip
-    """Write the updated covariance that a gain tells; returns nis and the determinant of S."""
+def _multiply_factors(told: Array, row: int, H: Array, gains: Array) -> None:
+    """Write the gain P H' S of Split-KalmanNet."""
     n, m = H.shape
-    Rp, Hp, A, B, K, e, solved = work
+    for i in range(m):
+        for j in range(n):
+            total = 0.0
+            for k in range(n):
+                inner = 0.0
+                for p in range(m):
+                    inner += told[row, i * m + p] * H[k, p]
+                total += inner * told[row, m * m + k * n + j]
+            gains[row, i, j] = total
+
+
+@njit(cache=True, nogil=True)
+def _came(
+    gains: Array, row: int, innovations: Array, track: int, t: int, H: Array, R: Array,
+    work: tuple[Array, ...],
+) -> int:  # fmt: skip
+    """Write what belongs to the rows that came, side by side; returns how many there are."""
+    n, m = H.shape
+    Rp, Hp, K, e = work[0], work[1], work[4], work[5]
     rows = 0
-    for j in range(n):  # what came, side by side
+    for j in range(n):
         if np.isnan(innovations[track, t, j]):
             continue
         at = 0
@@ -287,6 +472,75 @@ def _spread(
             K[i, rows] = gains[row, i, j]
         e[rows, 0] = innovations[track, t, j]
         rows += 1
+    return rows
+
+
+@njit(cache=True, nogil=True)
+def _carry(
+    is_recursive: bool, is_calibrated: bool, gains: Array, row: int, innovations: Array,
+    covariance: Array, covariances: Array, track: int, t: int, F: Array, H: Array, Q: Array,
+    R: Array, intervals: float, share: float, work: tuple[Array, ...],
+) -> tuple[float, float]:  # fmt: skip
+    """Write the next covariance of a track; returns nis and the determinant of S.
+
+    intervals  nominal ones that went by
+    work       C in its last; the one before stays all zeros
+    """
+    n, m = H.shape
+    Rp, Hp, A, B, K, e, S, P, moved, noise, zeros, C = work
+    rows = _came(gains, row, innovations, track, t, H, R, work)
+    for i in range(m):
+        for j in range(m):
+            P[i, j] = covariance[track, i, j]
+    matrices.sandwich(F, P, zeros, m, m, B, moved)
+    for i in range(m):
+        for j in range(m):
+            P[i, j] = moved[i, j] + intervals * Q[i, j]  # as predicted
+    nis, det = 0.0, 1.0
+    if rows:
+        nis = det = np.nan
+        if is_calibrated:
+            matrices.sandwich(Hp, P, Rp, rows, m, B, S)
+            if matrices.cholesky(S, rows, S):
+                matrices.solve_lower(S, rows, e, 1)
+                nis, det = 0.0, 1.0
+                for i in range(rows):
+                    nis += e[i, 0] * e[i, 0]
+                    det *= S[i, i] * S[i, i]
+    if rows or (is_recursive and not is_calibrated):
+        if is_recursive:
+            for i in range(m):
+                for j in range(i + 1):
+                    total = 0.0
+                    for k in range(j + 1):
+                        total += C[i, k] * C[j, k]
+                    noise[i, j] = noise[j, i] = total
+        else:
+            matrices.sandwich(K, Rp, zeros, m, rows, B, noise)
+        matrices.multiply(K, Hp, m, rows, m, A)
+        for i in range(m):
+            for j in range(m):
+                A[i, j] = (1.0 if i == j else 0.0) - A[i, j]
+                noise[i, j] *= share
+        if is_recursive:
+            matrices.sandwich(A, moved, noise, m, m, B, P)
+        else:
+            matrices.sandwich(A, P, noise, m, m, B, P)
+    for i in range(m):
+        for j in range(m):
+            covariance[track, i, j] = covariances[track, t, i, j] = P[i, j]
+    return nis, det
+
+
+@njit(cache=True, nogil=True)
+def _spread(
+    gains: Array, row: int, innovations: Array, covariances: Array, track: int, t: int, H: Array,
+    R: Array, work: tuple[Array, ...],
+) -> tuple[float, float]:  # fmt: skip
+    """Write the updated covariance that a gain tells; returns nis and the determinant of S."""
+    n, m = H.shape
+    Rp, Hp, A, B, K, e, solved = work[:7]
+    rows = _came(gains, row, innovations, track, t, H, R, work)
     for i in range(m):
         for j in range(m):
             covariances[track, t, i, j] = np.nan

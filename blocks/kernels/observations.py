@@ -142,6 +142,18 @@ def bearing_linearised(state: Array, parameters: Array, out: Array, jacobian: Ar
         jacobian[k, 0], jacobian[k, 1] = -y / square, x / square
 
 
+def angle_observe(state: Array, parameters: Array, out: Array) -> None:
+    """The first number, an angle."""
+    out[0] = state[0]
+
+
+def angle_linearised(state: Array, parameters: Array, out: Array, jacobian: Array) -> None:
+    """The first number, an angle, with its Jacobian."""
+    out[0] = state[0]
+    jacobian[:, :] = 0.0
+    jacobian[0, 0] = 1.0
+
+
 def spherical_observe(state: Array, parameters: Array, out: Array) -> None:
     """Distance, angle from the third axis, and azimuth of the first three numbers."""
     x, y, z = state[0], state[1], state[2]
@@ -206,6 +218,11 @@ OBSERVATIONS: dict[str, Observation] = {
         rows=lambda n, dimensions: n,
         observe=matrix_observe, linearise=matrix_observe_linearised, linear=True,
         prepare=lambda n, dimensions, own: tuple(reverse_canonical_matrix(n).ravel()),
+    ),
+    "angle": Observation(
+        doc="the first number, an angle [rad]: compared around the circle",
+        rows=lambda n, dimensions: 1,
+        observe=angle_observe, linearise=angle_linearised, angles=(0,),
     ),
     "range_bearing": Observation(
         doc="distance [m] and bearing [rad] in the plane, from a sensor at sensor_x, sensor_y",

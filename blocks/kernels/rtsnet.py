@@ -7,7 +7,7 @@ there it is a KalmanNet (kernels/kalmannet_filter.py). On the way back, from the
     smoothed_t = updated_t + G_t (smoothed_t+1 - predicted_t+1),  predicted_t+1 = f(updated_t),
 
 where a second network of the same layers, for as many observations as there are states, tells the
-gain G_t. Features are divided as those of the filter are:
+gain G_t. Every feature is divided by its length:
 
     F1  smoothed_t+1 less predicted_t+1
     F2  smoothed_t+1 less updated_t+1
@@ -34,7 +34,7 @@ from blocks.kernels.dense import aligned, padded
 from blocks.kernels.indirect import address_of, call_advance
 from blocks.kernels.kalman import Track, expect
 from blocks.kernels.kalmannet import Gain, gain, layers, network_of
-from blocks.kernels.kalmannet_filter import TILE, TOGETHER, UNIT, Filters, Tracks, put_feature
+from blocks.kernels.kalmannet_filter import TILE, TOGETHER, Filters, Tracks, put
 from blocks.kernels.observations import matrix_observe, matrix_observe_linearised
 from blocks.kernels.state_space import StateSpace
 
@@ -93,14 +93,14 @@ def parted(numbers: Array, *sizes: int) -> dict[str, Array]:
 class Backward:
     """A network on the way back, with the scratch that it needs: one thread at a time."""
 
-    def __init__(self, network: Gain, model: StateSpace, scales: Array = UNIT) -> None:
+    def __init__(self, network: Gain, model: StateSpace) -> None:
         m = model.size
         if (network.m, network.n) != (m, m):
             raise ValueError(
                 f"a network back for {network.m} states and {network.n} differences, but the "
                 f"model has {m} states"
             )
-        self.network, self.model, self._scales = network, model, scales
+        self.network, self.model = network, model
         self._scratch = (
             aligned(TILE, padded(4 * m)), network.scratch(TILE), np.zeros((TILE, m, m), np.float32),
             tuple(np.empty((TILE, m)) for _ in range(4)), np.empty(m), np.empty(m),
@@ -126,9 +126,8 @@ class Backward:
         rows = -(-count // TOGETHER) * TOGETHER if together else count
         _back(
             network.weights, network.places, m, network.in_mult, network.out_mult,
-            self.model.advance, self.model.parameters, self._scales, TILE if together else 1,
-            updated, intervals, network.start(rows, one, np.zeros_like(one), one),
-            *self._scratch, smoothed,
+            self.model.advance, self.model.parameters, TILE if together else 1, updated, intervals,
+            network.start(rows, one, np.zeros_like(one), one), *self._scratch, smoothed,
         )  # fmt: skip
         return smoothed
 
@@ -136,12 +135,13 @@ class Backward:
 @njit(cache=True, nogil=True)
 def _back(
     weights: Array, places: Array, m: int, in_mult: int, out_mult: int, advance: Any,
-    parameters: Array, scales: Array, tile: int, updated: Array, intervals: Array, hidden: Array,
+    parameters: Array, tile: int, updated: Array, intervals: Array, hidden: Array,
     all_features: Array, scratch: Array, all_gains: Array, parts: tuple[Array, ...],
     before: Array, after: Array, smoothed: Array,
 ) -> None:  # fmt: skip
     count, steps = intervals.shape
     innovation, update, evolution, learned = parts
+    no_scales = np.empty(0)
     for begin in range(0, count, tile):
         alive = min(tile, count - begin)
         rows = min(tile, hidden.shape[0] - begin)  # beyond `alive` they only fill the vectors
@@ -161,10 +161,10 @@ def _back(
                         evolution[row, i] = 0.0
                         if t + 2 < steps:
                             evolution[row, i] = smoothed[track, t + 2, i] - ahead
-                    put_feature(innovation, row, m, scales[0], features, row, 0)
-                    put_feature(update, row, m, scales[1], features, row, m)
-                    put_feature(evolution, row, m, scales[2], features, row, 2 * m)
-                    put_feature(learned, row, m, scales[3], features, row, 3 * m)
+                    put(innovation, row, m, no_scales, 0, features, row, 0)
+                    put(update, row, m, no_scales, 0, features, row, m)
+                    put(evolution, row, m, no_scales, 0, features, row, 2 * m)
+                    put(learned, row, m, no_scales, 0, features, row, 3 * m)
                 gain(weights, places, m, m, in_mult, out_mult, features, states, scratch, gains)
             for row in range(alive):
                 track = begin + row
@@ -221,8 +221,6 @@ class Passes(NamedTuple):
     def of(cls, hyper: Mapping[str, Any], arrays: Mapping[str, Array], model: StateSpace) -> Passes:
         """From weights: "1.there", "1.back", "2.there" and so on, each as `joined` makes it.
 
-        Beside them "1.scales", those of the features there and back (2, 4), and so on.
-
         hyper   passes, sees, m, n, in_mult and out_mult
         arrays  float32
 
@@ -258,8 +256,5 @@ class Passes(NamedTuple):
             seen = later if number > 1 or sees == "smoothed" else model
             there = network(f"{number}.there", seen.rows)
             back = network(f"{number}.back", m)
-            scales = arrays[f"{number}.scales"].astype(np.float64)
-            if scales.shape != (2, 4):
-                raise ValueError(f"{number}.scales have shape {scales.shape}, but (2, 4) is due")
-            passes.append(Pass(Filters(there, seen, scales[0]), Backward(back, seen, scales[1])))
+            passes.append(Pass(Filters(there, seen), Backward(back, seen)))
         return cls(sees, tuple(passes))

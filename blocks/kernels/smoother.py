@@ -53,8 +53,8 @@ class Passed(NamedTuple):
 def _forward(
     observations: Array, intervals: Array, linearise: Any, noise: Any, parameters: Array,
     observe: Any, observe_parameters: Array, angles: Array, R: Array, mean: Array, P: Array,
-    around: Array, point: Array, e: Array, H: Array, work: Array, quality: Array, means: Array,
-    covariances: Array, predicted: Array, F: Array, Q: Array,
+    around: Array, shift: Array, scale: Array, point: Array, e: Array, H: Array, work: Array,
+    quality: Array, means: Array, covariances: Array, predicted: Array, F: Array, Q: Array,
 ) -> int:  # fmt: skip
     n, m = mean.size, observations.shape[1]
     for i in range(observations.shape[0]):
@@ -62,6 +62,11 @@ def _forward(
         for j in range(n):
             point[j] = around[i, j] if around.shape[0] else mean[j]
         call_linearise(linearise, point, intervals[i], parameters, predicted[i], F[i])
+        if shift.shape[0]:
+            for j in range(n):
+                predicted[i, j] += shift[i, j]
+                for k in range(n):
+                    Q[i, j, k] *= scale[i]
         if around.shape[0]:
             for j in range(n):
                 for k in range(n):
@@ -158,13 +163,16 @@ def _backward(
 
 def forward(
     model: StateSpace, observations: Array, intervals: Array, mean: Array, covariance: Array,
-    passed: Passed, around: Array | None = None,
+    passed: Passed, around: Array | None = None, shift: Array | None = None,
+    scale: Array | None = None,
 ) -> int:  # fmt: skip
     """The extended Kalman filter, keeping what a smoother needs; returns the steps it did.
 
     mean, covariance  (n,), (n, n)   replaced by the last updated ones
     around            (time + 1, n)  trajectory to linearise at, with the state one interval before
                                      the first observation in front; None: the filter's own
+    shift, scale      (time, n), (time,)  what the motion into each step is more than the model
+                                     says, and how many times its Q; both or none
     """
     n, m = model.size, model.rows
     side = max(n, m)
@@ -182,6 +190,8 @@ def forward(
             mean,
             covariance,
             np.empty((0, n)) if around is None else around,
+            np.empty((0, n)) if shift is None else shift,
+            np.empty(0) if scale is None else scale,
             np.empty(n),
             np.empty(m),
             np.empty((m, n)),
@@ -192,12 +202,16 @@ def forward(
     )
 
 
-def backward(passed: Passed) -> tuple[Array, Array] | None:
-    """Smoothed means (time, n) and covariances (time, n, n); None where a prediction has none."""
+def backward(passed: Passed, *, spread: bool = True) -> tuple[Array, Array] | None:
+    """Smoothed means (time, n) and covariances (time, n, n); None where a prediction has none.
+
+    spread   whether covariances are wanted; else there are none, (0, n, n)
+    """
     n = passed.means.shape[1]
-    smoothed, spread = np.empty_like(passed.means), np.empty_like(passed.covariances)
-    good = _backward(*passed, np.empty((4, n, n)), smoothed, spread)
-    return (smoothed, spread) if good else None
+    smoothed = np.empty_like(passed.means)
+    covariances = np.empty_like(passed.covariances) if spread else np.empty((0, n, n))
+    good = _backward(*passed, np.empty((4, n, n)), smoothed, covariances)
+    return (smoothed, covariances) if good else None
 
 
 def smooth(
@@ -269,8 +283,8 @@ def _slide(
     mean: Array, covariance: Array, trajectory: Array, observed: Array, spans: Array, x: Array,
     P: Array, point: Array, e: Array, H: Array, work: Array, back: Array, quality: Array,
     means: Array, filtered: Array, predicted: Array, F: Array, Q: Array, smoothed: Array,
-    no_spread: Array, estimates: Array, covariances: Array, innovations: Array, nis: Array,
-    det: Array,
+    no_spread: Array, no_shift: Array, no_scale: Array, estimates: Array, covariances: Array,
+    innovations: Array, nis: Array, det: Array,
 ) -> int:  # fmt: skip
     n, m, size = mean.size, e.size, spans.size
     for i in range(observations.shape[0]):
@@ -292,8 +306,8 @@ def _slide(
                     P[j, k] = covariance[j, k]
             done = _forward(
                 observed[:count], spans[:count], linearise, noise, parameters, observe,
-                observe_parameters, angles, R, x, P, trajectory, point, e, H, work, quality,
-                means[1:], filtered[1:], predicted[1:], F[1:], Q[1:],
+                observe_parameters, angles, R, x, P, trajectory, no_shift, no_scale, point, e, H,
+                work, quality, means[1:], filtered[1:], predicted[1:], F[1:], Q[1:],
             )  # fmt: skip
             if done < count or not _backward(
                 means[: count + 1], filtered, predicted, F, Q, back, smoothed, no_spread
@@ -354,6 +368,7 @@ def slide(
             model.observe_linearised, model.observe_parameters, model.angles, model.R, iterations,
             held, *window, np.empty(n), np.empty((n, n)), np.empty(n), np.empty(m),
             np.empty((m, n)), np.empty((5, side, side)), np.empty((4, n, n)), np.empty(2),
-            *Passed.empty(size + 1, n), np.empty((size + 1, n)), np.empty((0, n, n)), *out,
+            *Passed.empty(size + 1, n), np.empty((size + 1, n)), np.empty((0, n, n)),
+            np.empty((0, n)), np.empty(0), *out,
         )
     )  # fmt: skip

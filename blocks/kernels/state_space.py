@@ -96,6 +96,15 @@ class StateSpace:
         _observe_at(self.observe_linearised, self.observe_parameters, state, np.empty(self.rows), H)
         return H
 
+    def residuals(self, observations: Array, states: Array) -> Array:
+        """Observations (time, m) less what is seen of states (time, n), angles wrapped."""
+        found: Array = np.array(observations, np.float64)
+        _see(
+            self.observe, self.observe_parameters, self.angles,
+            np.ascontiguousarray(states, np.float64), np.empty(self.rows), found,
+        )  # fmt: skip
+        return found
+
     def simulate(
         self, states: Array, observations: Array, intervals: Array, starts: Array, substeps: int = 1
     ) -> None:
@@ -305,6 +314,17 @@ def _discretise(
 @njit(cache=True, nogil=True)
 def _observe_at(observe: Any, parameters: Array, state: Array, out: Array, H: Array) -> None:
     call_observe_linearised(observe, state, parameters, out, H)
+
+
+@njit(cache=True, nogil=True)
+def _see(
+    observe: Any, parameters: Array, angles: Array, states: Array, seen: Array, residuals: Array
+) -> None:
+    for i in range(states.shape[0]):
+        call_observe(observe, states[i], parameters, seen)
+        for j in range(seen.size):
+            off = residuals[i, j] - seen[j]
+            residuals[i, j] = wrapped(off) if angles[j] else off
 
 
 @njit(cache=True, nogil=True)

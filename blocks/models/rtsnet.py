@@ -18,13 +18,10 @@ from blocks.models.kalmannet import ALL, Architecture2
 class PassNetwork(nn.Module):
     """Gains of the way there, (m, n), and of the way back, (m, m), each of architecture #2."""
 
-    scales: Tensor  # (2, 4) of the features there and back
-
     def __init__(self, m: int, n: int, in_mult: int = 5, out_mult: int = 40) -> None:
         super().__init__()
         self.there = Architecture2(m, n, ALL, in_mult, out_mult)
         self.back = Architecture2(m, m, ALL, in_mult, out_mult)
-        self.register_buffer("scales", torch.zeros(2, 4))
 
     def begin_at(self, there: Tensor, back: Tensor) -> None:
         """Add these gains, (m, n) and (m, m), to those that it tells."""

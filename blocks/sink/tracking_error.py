@@ -20,6 +20,14 @@ DB_STEP = 0.01  # resolution of the median over trajectories
 DB_LEAST, DB_MOST = -400.0, 400.0
 SHOWN = 400  # steps in the picture
 ELLIPSES = 12
+MOST_BINS, SHOWN_BINS = 4096, 128  # of errors over time: kept, and in the picture
+MOST_CHANGES = 64  # changes of a model's version that are remembered
+#: Fields of the trackers, with their names and colours in the picture.
+TRACKERS = {
+    "estimates": ("estimate", "tab:blue"),
+    "unlearned": ("without learning", "tab:orange"),
+    "extended": ("extended filter", "tab:green"),
+}
 Z95_PLANE = math.sqrt(5.991464547107979)  # 95 % of a normal distribution in the plane
 
 Truth = Float64[Array, "*word time state"]
@@ -37,10 +45,48 @@ def decibel(mean: float) -> float:
     return max(10.0 * math.log10(mean), DB_LEAST) if mean > 0.0 else DB_LEAST
 
 
+class _OverTime:
+    """Mean squared errors by step, in at most MOST_BINS bins of equal, growing width.
+
+    sums   (2, MOST_BINS)  of squares, and how many
+    total  of all squares, added one by one: it does not depend on how the stream was cut
+    """
+
+    def __init__(
+        self, width: int = 1, used: int = 0, total: float = 0.0, sums: Array | None = None
+    ) -> None:
+        self.width, self.used, self.total = width, used, total
+        self.sums = np.zeros((2, MOST_BINS)) if sums is None else sums
+
+    def add(self, first: int, squares: Array) -> None:
+        """Add those of the steps first, first + 1 ..., (time,)."""
+        if not squares.size:
+            return
+        while first + squares.size > self.width * MOST_BINS:
+            halves = self.sums.reshape(2, -1, 2).sum(axis=2)
+            self.sums = np.concatenate([halves, np.zeros_like(halves)], axis=1)
+            self.width, self.used = 2 * self.width, (self.used + 1) // 2
+        bins = (first + np.arange(squares.size)) // self.width
+        np.add.at(self.sums[0], bins, squares)
+        np.add.at(self.sums[1], bins, 1.0)
+        self.total = float(np.cumsum(np.append(self.total, squares))[-1])
+        self.used = int(bins[-1]) + 1
+
+    def levels(self, most: int) -> tuple[Array, Array]:
+        """Edges of at most so many bins, and the mean squared error in each [dB]."""
+        sums, width = self.sums[:, : self.used], self.width
+        while sums.shape[1] > most:
+            sums = np.pad(sums, ((0, 0), (0, sums.shape[1] % 2)))
+            sums, width = sums.reshape(2, -1, 2).sum(axis=2), 2 * width
+        levels = [decibel(s / c) if c else math.nan for s, c in sums.T]
+        return np.arange(len(levels) + 1) * width, np.array(levels)
+
+
 class _Stream:
     """The sums of one stream, and the end of it for the picture."""
 
     def __init__(self) -> None:
+        self.over_time: dict[str, _OverTime] = {}  # by field of estimates
         self.seen = 0  # steps, `skip` included
         self.sums = np.zeros(consistency.SUMS)
         self.sums[consistency.NEES_LAST] = np.nan
@@ -65,6 +111,11 @@ class TrackingError(Sink, name="sink.tracking_error"):
     better model, which can be said without the truth. Steps at which a tracker gives NaN for any of
     these, or no covariance, are left out of them.
 
+    Beside them may stand the estimates of a tracker that does not learn and of an extended filter:
+    writes = { estimates = "unlearned" }. Of those there is mse_db, and all are in the picture of
+    the error over time, with a line wherever the version of the block `marked` changed;
+    version_changes has the first 64: [step, stream, block, version].
+
     An estimate of another length than the state, as a tracker with another model gives, is compared
     in `components` leading numbers.
 
@@ -72,6 +123,7 @@ class TrackingError(Sink, name="sink.tracking_error"):
     covariances           (..., time, n, n)  if something writes them
     innovations, nis      (..., time, m), (..., time)  likewise
     log_likelihood        (..., time)      likewise
+    unlearned, extended   (..., time, n)   likewise
     """
 
     components: int = param(
@@ -88,9 +140,13 @@ class TrackingError(Sink, name="sink.tracking_error"):
         default=0, at_least=0, unit="steps",
         doc="steps at the start of a stream, and of each word, to leave out",
     )  # fmt: skip
+    angles: tuple[int, ...] = param(
+        default=(), at_least=0, doc="numbers that are angles: their errors are around the circle"
+    )
     plane: tuple[int, int] = param(
         default=(0, 1), at_least=0, doc="numbers of the state that span the picture"
     )
+    marked: str = param(default="", doc="block whose versions are marked; none: all")
 
     def narrow(self, reads: Mapping[str, FieldType]) -> Mapping[str, FieldType]:
         if ("innovations" in reads) != ("nis" in reads):
@@ -103,6 +159,8 @@ class TrackingError(Sink, name="sink.tracking_error"):
         self._worst = -math.inf
         self._count = 0  # trajectories completed
         self._work = np.empty((2, 1, 1))
+        self._versions: dict[str, dict[str, Scalar]] = {}  # stream -> mark -> the last value
+        self._changes: list[list[Any]] = []
 
     def process(
         self,
@@ -112,10 +170,16 @@ class TrackingError(Sink, name="sink.tracking_error"):
         innovations: Innovations | None = None,
         nis: Nis | None = None,
         log_likelihood: LogLikelihood | None = None,
+        unlearned: Estimates | None = None,
+        extended: Estimates | None = None,
         info: FrameInfo = FrameInfo(),
     ) -> None:
         size = self._size(states, estimates)
         stream = self._streams.setdefault(info.stream, _Stream())
+        self._add_over_time(
+            stream, size, states, info,
+            {"estimates": estimates, "unlearned": unlearned, "extended": extended},
+        )  # fmt: skip
         first = self.skip if states.ndim == 3 else max(self.skip - stream.seen, 0)
         if log_likelihood is not None:
             self._add_likely(stream.likely, log_likelihood, innovations, first)
@@ -123,6 +187,9 @@ class TrackingError(Sink, name="sink.tracking_error"):
             self._work = np.empty((2, size, size))
         truth = np.array(states[..., :size])
         found = np.array(estimates[..., :size])
+        for angle in self.angles:
+            off = found[..., angle] - truth[..., angle]
+            found[..., angle] -= 2.0 * math.pi * np.round(off / (2.0 * math.pi))
         spread = np.empty((0, size, size))
         if covariances is not None:
             spread = np.array(covariances[..., :size, :size])
@@ -170,12 +237,47 @@ class TrackingError(Sink, name="sink.tracking_error"):
                 f"but 'states' have {states.shape[-1]} numbers and 'estimates' "
                 f"{estimates.shape[-1]}"
             )
+        if max(self.angles, default=-1) >= (self.components or least):
+            raise FieldError(
+                f"{self.name}: angles = {self.angles}, but {self.components or least} numbers are "
+                "compared, counted from 0"
+            )
         if states.shape[-1] != estimates.shape[-1] and not self.components:
             raise FieldError(
                 f"{self.name}: 'states' have {states.shape[-1]} numbers and 'estimates' "
                 f"{estimates.shape[-1]}; set components to how many leading ones mean the same"
             )
         return self.components or least
+
+    def _add_over_time(
+        self, stream: _Stream, size: int, states: Array, info: FrameInfo,
+        found: Mapping[str, Array | None],
+    ) -> None:  # fmt: skip
+        """Add the squared errors of each tracker, by step, and what changed before them.
+
+        Words follow one another without what is skipped of each.
+        """
+        rows = states.shape[-2]
+        first, step = max(self.skip - stream.seen, 0), stream.seen
+        if states.ndim == 3:
+            first, step = self.skip, stream.seen * max(rows - self.skip, 0)
+        known = self._versions.setdefault(info.stream, {})
+        for mark, version in info.marks.items():
+            block = mark.removesuffix(".version")
+            if block == mark or self.marked not in ("", block) or known.get(mark) == version:
+                continue
+            if mark in known:
+                self._changes.append([step, info.stream, block, version])
+                self._changes.sort(key=lambda change: change[:3])
+                del self._changes[MOST_CHANGES:]
+            known[mark] = version
+        for name, estimates in found.items():
+            if estimates is None:
+                continue
+            off = estimates[..., first:, :size] - states[..., first:, :size]
+            squares = np.square(off).mean(axis=-1).ravel()
+            over_time = stream.over_time.setdefault(name, _OverTime())
+            over_time.add(step + (first if states.ndim == 2 else 0), squares)
 
     @staticmethod
     def _add_likely(
@@ -239,10 +341,18 @@ class TrackingError(Sink, name="sink.tracking_error"):
             found["nis_band"] = list(consistency.band(sums[consistency.NIS_DEGREES] / count, count))
         if likely[1]:
             found["log_likelihood"] = float(likely[0] / likely[1])
+        for name in list(TRACKERS)[1:]:
+            curves = [s.over_time[name] for s in streams if name in s.over_time]
+            if curves:
+                count = sum(float(curve.sums[1].sum()) for curve in curves)
+                total = sum(curve.total for curve in curves)
+                found[f"{name}_mse_db"] = decibel(total / max(count, 1.0))
+        if self._changes:
+            found["version_changes"] = [list(change) for change in self._changes]
         found |= self._over_trajectories(streams, size)
         if folder is not None and streams[0].trail:
             found["picture"] = f"{self.context.name}.png"
-            self._draw(streams[0], folder / found["picture"])
+            self._draw(min(self._streams), folder / found["picture"])
         return found
 
     def _over_trajectories(self, streams: list[_Stream], size: int) -> dict[str, Any]:
@@ -271,6 +381,15 @@ class TrackingError(Sink, name="sink.tracking_error"):
             "worst": self._worst,
             "count": self._count,
             "size": self._work.shape[1],
+            "versions": self._versions,
+            "changes": self._changes,
+            "over_time": [
+                {
+                    key: [curve.width, curve.used, curve.total]
+                    for key, curve in self._streams[name].over_time.items()
+                }
+                for name in names
+            ],
         }
         found: dict[str, Array | Scalar] = {"notes": json.dumps(notes)}
         for number, name in enumerate(names):
@@ -278,6 +397,8 @@ class TrackingError(Sink, name="sink.tracking_error"):
             found[f"sums_{number}"] = np.concatenate([stream.sums, stream.part, stream.likely])
             for place, array in enumerate(stream.trail):
                 found[f"trail_{number}_{place}"] = array.copy()
+            for key, curve in stream.over_time.items():
+                found[f"over_time_{number}_{key}"] = curve.sums.copy()
         return found
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -294,18 +415,28 @@ class TrackingError(Sink, name="sink.tracking_error"):
                 for place in range(3)
                 if f"trail_{number}_{place}" in state
             ]
+            stream.over_time = {
+                key: _OverTime(width, used, total, np.array(state[f"over_time_{number}_{key}"]))
+                for key, (width, used, total) in notes["over_time"][number].items()
+            }
+        self._versions, self._changes = notes["versions"], notes["changes"]
         self._counts = {int(place): int(count) for place, count in notes["counts"]}
         self._worst, self._count = float(notes["worst"]), notes["count"]
         self._work = np.empty((2, notes["size"], notes["size"]))
 
-    def _draw(self, stream: _Stream, path: Path) -> None:
-        """Leave a picture of the last steps: truth, estimate, and where the covariance sees it."""
+    def _draw(self, name: str, path: Path) -> None:
+        """Leave a picture of the last steps: truth, estimate, and where the covariance sees it.
+
+        Below is the error over time, of all trackers.
+        """
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(8.0, 5.6), layout="constrained")
+        figure = Figure(figsize=(8.0, 9.0), layout="constrained")
         FigureCanvasAgg(figure)
-        axes = figure.subplots()
+        axes, below = figure.subplots(2, height_ratios=(1.6, 1.0))
+        self._draw_over_time(below, name)
+        stream = self._streams[name]
         truth, found = stream.trail[:2]
         spread = stream.trail[2] if len(stream.trail) > 2 else None
         if truth.shape[1] > max(self.plane):
@@ -325,6 +456,26 @@ class TrackingError(Sink, name="sink.tracking_error"):
         axes.grid(alpha=0.25)
         axes.legend(loc="best", fontsize=8)
         figure.savefig(path, dpi=130)
+
+    def _draw_over_time(self, axes: Any, name: str) -> None:
+        for field, curve in self._streams[name].over_time.items():
+            label, colour = TRACKERS[field]
+            edges, levels = curve.levels(SHOWN_BINS)
+            axes.stairs(levels, edges, baseline=None, linewidth=1.2, color=colour, label=label)
+        label = "a new version serves"
+        for step, stream, block, version in self._changes:
+            if stream != name:
+                continue
+            axes.axvline(step, color="0.4", linewidth=0.6, linestyle=":", label=label)
+            label = ""
+            axes.annotate(
+                f"{block} {version}", (step, 1.0), xycoords=("data", "axes fraction"), rotation=90,
+                fontsize=5, horizontalalignment="right", verticalalignment="top",
+            )  # fmt: skip
+        axes.set_xlabel("steps")
+        axes.set_ylabel("mean squared error [dB]")
+        axes.grid(alpha=0.25)
+        axes.legend(loc="best", fontsize=8)
 
     def _draw_plane(self, axes: Any, truth: Array, found: Array, spread: Array | None) -> None:
         a, b = self.plane

@@ -9,9 +9,13 @@ import numpy as np
 from jaxtyping import Float64
 
 from blocks import fields
+from blocks.kernels.state_space import StateSpace as Model
 from blocks.state_space import Modelled
 from pipeline.block import FieldType, Source, param
+from pipeline.errors import ParameterError
 from pipeline.frame import Array, Scalar, StreamInfo
+
+NOISES = ("process_noise", "observation_noise")  # that a change may name
 
 
 class Moved(NamedTuple):
@@ -32,6 +36,11 @@ class StateSpace(Modelled, Source, name="source.state_space"):
     With `substeps` the motion takes that many steps within each interval: the decimated Lorenz
     attractor of Revach et al., "KalmanNet", IEEE TSP 2022, IV-D, is motion = "lorenz_taylor",
     step_s = 0.02, substeps = 2000, process_noise = 0.
+
+    With `changes` the system is another from some step of the stream, or of each trajectory, on:
+    [{ at = 5000, observation_noise = 10.0 }, { at = 9000, rho = 30.0 }]. What a change does not
+    name stays as it was. A number with another name than the two kinds of noise is one of
+    motion_parameters.
 
     Everything depends on the seed, the name of the block, the stream and the place in it alone,
     not on how it is cut.
@@ -65,6 +74,15 @@ class StateSpace(Modelled, Source, name="source.state_space"):
     missing: float = param(
         default=0.0, at_least=0.0, at_most=1.0, doc="probability that an observation does not come"
     )
+    changes: tuple[dict[str, float], ...] = param(
+        default=(),
+        doc="what is otherwise from a step on: tables of at, and process_noise, observation_noise "
+        "or parameters of the motion",
+    )
+
+    def check(self) -> None:
+        super().check()
+        self._systems()
 
     def narrow(self, reads: Mapping[str, FieldType]) -> Mapping[str, FieldType]:
         word = "word " if self.words else ""
@@ -87,6 +105,7 @@ class StateSpace(Modelled, Source, name="source.state_space"):
 
     def start(self) -> None:
         self._model = model = self._build()
+        self._follows = self._systems()
         n, m = model.size, model.rows
         self._moves = self.draws("process", lambda rng, size: rng.standard_normal((size, n)))
         self._sights = self.draws("observation", lambda rng, size: rng.standard_normal((size, m)))
@@ -105,7 +124,7 @@ class StateSpace(Modelled, Source, name="source.state_space"):
         states, observations = self._moves.take(first, count), self._sights.take(first, count)
         intervals = self._intervals(first, count)
         starts = self._starts_of(first // self.length, self.words) if self.words else self._state
-        self._model.simulate(states, observations, intervals, starts, self.substeps)
+        self._simulate(states, observations, intervals, starts, 0 if self.words else first)
         if self.missing:
             observations[self._losses.take(first, count) < self.missing] = np.nan
         self._position += count
@@ -131,6 +150,45 @@ class StateSpace(Modelled, Source, name="source.state_space"):
     @property
     def _per_frame(self) -> int:
         return self.length * max(self.words, 1)
+
+    def _systems(self) -> list[tuple[int, Model]]:
+        """The step from which on each system holds, in order; ParameterError for wrong changes."""
+        found = [(0, self._build())]
+        values = {**self.values(), "changes": ()}
+        for number, change in enumerate(self.changes):
+            where = f"changes[{number}]"
+            at = change.get("at", 0.0)
+            if at != int(at) or at <= found[-1][0]:
+                raise ParameterError(
+                    f"{where} has at = {at:g}, but it must be a whole number of steps above "
+                    f"{found[-1][0]}; changes are given in their order"
+                )
+            noises = {key: change[key] for key in NOISES if key in change}
+            own = {key: value for key, value in change.items() if key not in (*NOISES, "at")}
+            values = {**values, **noises}
+            values["motion_parameters"] = {**values["motion_parameters"], **own}
+            try:
+                found.append((int(at), type(self)(**values)._build()))
+            except ParameterError as error:
+                raise ParameterError(f"{where}: {error}") from None
+        return found
+
+    def _simulate(
+        self, states: Array, observations: Array, intervals: Array, starts: Array, first: int
+    ) -> None:
+        """Run all trajectories, from this step on, through the systems that follow each other."""
+        shape = (len(starts), -1)
+        moved, seen = (array.reshape(*shape, array.shape[1]) for array in (states, observations))
+        times = intervals.reshape(shape)
+        ends = [at - first for at, _ in self._follows[1:]] + [times.shape[1]]
+        begin = 0
+        for end, (_, model) in zip(ends, self._follows, strict=True):
+            part = slice(begin, max(begin, min(end, times.shape[1])))
+            begin = part.stop
+            one, two = (array[:, part].reshape(-1, array.shape[2]) for array in (moved, seen))
+            model.simulate(one, two, times[:, part].ravel(), starts, self.substeps)
+            for whole, own in ((moved, one), (seen, two)):
+                whole[:, part] = own.reshape(len(starts), -1, whole.shape[2])
 
     def _starts_of(self, first: int, count: int) -> Array:
         """Where trajectories start, (count, n)."""

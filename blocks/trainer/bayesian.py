@@ -36,7 +36,7 @@ class Bayesian(DecisionFeedback, name="trainer.bayesian"):
 
     def check(self) -> None:
         super().check()
-        count = self._first().node.parameters.size  # type: ignore[attr-defined]
+        count = self._first().node.parameters.size
         if self.covariance == "full" and count > MOST_PARAMETERS:
             raise ParameterError(
                 f"a full covariance of {count} parameters is too large; set covariance = "

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
+from blocks.kernels import kalmannet
 from blocks.models.kalmannet import network_of
-from blocks.trainer.trajectories import scheduled, trajectories
+from blocks.trainer.gain_filters import learned
+from blocks.trainer.trajectories import scheduled
 from blocks.training.kalmannet import Unrolled
-from blocks.training.trajectories import Schedule, train
+from blocks.training.trajectories import Schedule
 from pipeline.train import Learnt, Lessons
 
 
@@ -24,14 +24,11 @@ def fit(
     architecture  of the paper: 1, or 2 with far fewer weights
     features      of the paper's F1 to F4 that the network sees
 
-    The rest are those of blocks/training/trajectories.py: Schedule.
+    The rest are those of blocks/training/trajectories.py: Schedule. Covariances are calibrated.
     """
     model = block._build()
     network = network_of(architecture, m=model.size, n=model.rows, features=tuple(features))
-    found = train(
-        Unrolled(network, model), model, trajectories(lessons.training, model.step_s),
-        trajectories(lessons.held_out, model.step_s), schedule, lessons.seed, lessons.progress,
+    told = {"architecture": architecture, "features": list(features)}
+    return learned(
+        Unrolled(network, model), model, kalmannet.network_of, lessons, schedule, told
     )  # fmt: skip
-    told = {"steps": found.steps, "architecture": architecture, "features": list(features)}
-    scores = {"mse_db": 10.0 * float(np.log10(found.loss))}
-    return Learnt(network.hyper, network.arrays(), told, scores)

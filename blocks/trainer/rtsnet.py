@@ -16,15 +16,13 @@ from pipeline.train import Learnt, Lessons
 @scheduled(Schedule(truncate=100))
 def fit(
     block: Any, lessons: Lessons, schedule: Schedule, *, passes: int = 2,
-    sees: str = "observations", scaled: bool = True, first: str = "",
+    sees: str = "observations", first: str = "",
 ) -> Learnt:  # fmt: skip
     """Fit the networks of a tracker.rtsnet to the states that it should find.
 
     passes   over the record, each trained after those before it
     sees     what the first of them sees: observations, or smoothed, states that the extended RTS
              smoother of the model finds
-    scaled   whether features keep what they differ in length, given the noise of these frames;
-             else all have length 1, as in the paper, and any noise is as good
     first    model of a tracker.kalmannet, architecture #2, from which the first way there starts
 
     The rest are those of blocks/training/trajectories.py: Schedule.
@@ -46,12 +44,12 @@ def fit(
     for found in train_passes(
         model, trajectories(lessons.training, model.step_s),
         trajectories(lessons.held_out, model.step_s), passes, schedule, lessons.seed, sees=sees,
-        scaled=scaled, first=arrays, progress=lessons.progress,
+        first=arrays, progress=lessons.progress,
     ):  # fmt: skip
         steps += found.steps
     scores = {
         f"mse_db_{number}": 10.0 * float(np.log10(loss))
         for number, loss in enumerate(found.losses, 1)
     }
-    told = {"steps": steps, "passes": passes, "sees": sees, "scaled": scaled, "first": first}
+    told = {"steps": steps, "passes": passes, "sees": sees, "first": first}
     return Learnt(found.hyper, found.arrays, told, {**scores, "mse_db": scores[f"mse_db_{passes}"]})

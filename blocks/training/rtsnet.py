@@ -15,7 +15,6 @@ import numpy as np
 from torch import from_numpy
 
 from blocks.kernels import smoother
-from blocks.kernels.kalmannet_filter import LEAST, UNIT
 from blocks.kernels.rtsnet import Passes, joined, seeing_states
 from blocks.kernels.smoother import Passed
 from blocks.kernels.state_space import StateSpace
@@ -33,6 +32,8 @@ from blocks.training.trajectories import (
 
 Array = np.ndarray[Any, Any]
 
+LEAST = 1e-12  # length that a feature is divided by at least
+
 
 class UnrolledPass(Learner):
     """Both ways of a pass with their gradients, on numpy arrays.
@@ -42,9 +43,7 @@ class UnrolledPass(Learner):
 
     def __init__(self, network: PassNetwork, model: StateSpace) -> None:
         self.network = network
-        scales = network.scales.double().numpy()
-        self.there = Unrolled(network.there, model, scales[0])
-        self.back = UnrolledBack(network.back, model, scales[1])
+        self.there, self.back = Unrolled(network.there, model), UnrolledBack(network.back, model)
 
     def start(self, states: Array) -> tuple[Array, ...]:
         return self.there.start(states)
@@ -70,9 +69,8 @@ class UnrolledBack:
     network   of architecture #2, whose parameters get the gradients
     """
 
-    def __init__(self, network: Any, model: StateSpace, scales: Array = UNIT) -> None:
+    def __init__(self, network: Any, model: StateSpace) -> None:
         self.network, self.model, self.layers = network, model, Layers2(network)
-        self._squares = np.square(scales)
 
     def forward(self, updated: Array, intervals: Array) -> Array:
         """Smoothed states (rows, time, m) of those that a filter updated."""
@@ -80,7 +78,7 @@ class UnrolledBack:
         self._predict(updated, intervals)
         self.layers.begin(steps - 1, rows)
         self._features = np.zeros((steps, rows, 4, m), kind)
-        self.lengths = np.ones((steps, rows, 4), kind)  # of features, which they are divided by
+        self._lengths = np.ones((steps, rows, 4), kind)
         self._gains = np.empty((steps, rows, m, m), kind)
         self._innovations = np.empty((steps, rows, m), kind)
         hidden = [state.numpy() for state in self.network.start(rows)]
@@ -89,9 +87,8 @@ class UnrolledBack:
         for t in range(steps - 2, -1, -1):
             ahead, there, predicted = smoothed[:, t + 1], updated[:, t + 1], self._predicted[:, t]
             parts = np.stack((ahead - predicted, ahead - there, evolution, there - predicted), 1)
-            squared = np.einsum("ijk,ijk->ij", parts, parts) + self._squares
-            lengths = np.maximum(np.sqrt(squared), LEAST).astype(kind)
-            self.lengths[t], self._features[t] = lengths, parts / lengths[:, :, None]
+            lengths = np.maximum(np.sqrt(np.einsum("ijk,ijk->ij", parts, parts)), LEAST)
+            self._lengths[t], self._features[t] = lengths, parts / lengths[:, :, None]
             gains, hidden = self.layers.forward(t, self._features[t].reshape(rows, -1), hidden)
             self._gains[t], self._innovations[t] = gains.reshape(rows, m, m), parts[:, 0]
             smoothed[:, t] += np.einsum("ijk,ik->ij", self._gains[t], parts[:, 0])
@@ -111,7 +108,7 @@ class UnrolledBack:
             unit = self._features[t]
             own = by_features.reshape(rows, 4, m)
             along = np.einsum("ijk,ijk->ij", unit, own)[:, :, None] * unit
-            lengths = self.lengths[t][:, :, None]
+            lengths = self._lengths[t][:, :, None]
             by_part = np.where(lengths > LEAST, (own - along) / lengths, 0.0)  # 0 stays 0
             innovation, update, evolution, learned = by_part.swapaxes(0, 1)
             innovation += np.einsum("ijk,ij->ik", self._gains[t], by)
@@ -158,7 +155,7 @@ class Learned(NamedTuple):
 def train_passes(
     model: StateSpace, training: Trajectories, held_out: Trajectories, passes: int,
     schedule: Schedule, seed: int = 0, *, sees: str = "observations",
-    scaled: bool = True, first: Mapping[str, Array] | None = None, progress: Progress = silent,
+    first: Mapping[str, Array] | None = None, progress: Progress = silent,
 ) -> Iterator[Learned]:  # fmt: skip
     """Train passes one after the other, each on what those before make of the same trajectories.
 
@@ -166,8 +163,6 @@ def train_passes(
     over states at gains that leave them as they are.
 
     sees     what the first of them sees, as kernels/rtsnet.py says
-    scaled   whether features keep what they differ in length, given the noise of these
-             trajectories; else all have length 1, as in the paper
     first    arrays of a KalmanNet of architecture #2 for this model, from which the way there of
              the first pass starts; None: from random ones
 
@@ -190,14 +185,9 @@ def train_passes(
             network.there.load(dict(first))
             there = np.zeros_like(there)
         network.begin_at(from_numpy(there), from_numpy(back))
-        if scaled:
-            scales = typical_lengths(network, seen, held_out)
-            scales[0] *= first is None or of_states  # that network has learned without
-            network.scales.copy_(from_numpy(scales))
         found = train(
             UnrolledPass(network, seen), seen, training, held_out, schedule, seed, progress
         )
-        arrays[f"{number}.scales"] = network.scales.numpy().copy()
         for way, net in (("there", network.there), ("back", network.back)):
             sizes = net.m, net.n, net.in_mult, net.out_mult
             arrays[f"{number}.{way}"] = joined(net.arrays(), *sizes)
@@ -222,29 +212,18 @@ def mean_gains(model: StateSpace, part: Trajectories) -> tuple[Array, Array]:
     m, n = model.size, model.rows
     there, back = np.zeros((m, n)), np.zeros((m, m))
     few = part.part(slice(8), slice(LOOK))
+    share = 1.0 / len(few.states)
     for seen, intervals in zip(few.observations, few.intervals, strict=True):
         passed = Passed.empty(len(seen), m)
         start = model.initial.copy(), model.initial_covariance.copy()
         done = smoother.forward(model, seen.copy(), intervals.copy(), *start, passed)
         now, moving = passed.covariances[:done], passed.F[1:done]
         if model.linear_seen:
-            there += (now @ model.seen_matrix().T @ np.linalg.inv(model.R)).mean(0) / len(
-                few.states
-            )
+            there += share * (now @ model.seen_matrix().T @ np.linalg.inv(model.R)).mean(0)
         moved = now[:-1] @ moving.swapaxes(1, 2)
         ahead = np.linalg.pinv(moving @ moved + passed.Q[1:done], hermitian=True)
-        back += (moved @ ahead).mean(0) / len(few.states)
+        back += share * (moved @ ahead).mean(0)
     return there, back
-
-
-def typical_lengths(network: PassNetwork, model: StateSpace, part: Trajectories) -> Array:
-    """Medians (2, 4) of the lengths of features there and back, before anything is learned."""
-    learner = UnrolledPass(network, model)
-    few = part.part(slice(8), slice(LOOK))
-    starts = np.tile(model.initial, (len(few.states), 1))
-    learner.judge(learner.start(starts), few)
-    there, back = learner.there.lengths, learner.back.lengths[:-2]
-    return np.stack([np.median(lengths, (0, 1)) for lengths in (there, back)])
 
 
 def _smoothed(model: StateSpace, part: Trajectories) -> Array:

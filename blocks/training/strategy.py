@@ -6,8 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
-from blocks.training.labelled import Labelled
-
 
 class Strategy(ABC):
     """Makes a better node of the one that serves, from labelled words, in the order they come.
@@ -18,8 +16,12 @@ class Strategy(ABC):
     """
 
     @abstractmethod
-    def update(self, serving: Any, word: Labelled) -> Any:
-        """Called once per word that the receiver accepted or knows: a node, or None: no change."""
+    def update(self, serving: Any, lesson: Any) -> Any:
+        """Called once per lesson, a node or None: no change.
+
+        A lesson is what a receiver learns from, one word that it accepted or knows (Labelled), or
+        what a tracker does (training/tracks.py).
+        """
 
     def lost(self) -> None:  # noqa: B027  most strategies learn nothing from it
         """Called once per word that the receiver did not accept."""

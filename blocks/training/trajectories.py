@@ -111,6 +111,10 @@ class Learner(ABC):
     def judge(self, track: Any, part: Trajectories) -> tuple[float, Any]:
         """The mean loss that counts for which weights are best, and the end."""
 
+    def judged(self, trajectories: Trajectories, starts: Array) -> float:
+        """That loss over trajectories from where they are believed to start."""
+        return judged(self, trajectories, starts)
+
 
 class Autograd(Learner):
     """A recursion on tensors that torch differentiates.
@@ -261,7 +265,7 @@ class _Training:
         """Whether the weights are the best so far on the held-out trajectories; then keep them."""
         with np.errstate(over="ignore", invalid="ignore"):
             starts = np.tile(self.model.initial, (len(self.held_out.states), 1))
-            loss = judged(self.learner, self.held_out, starts)
+            loss = self.learner.judged(self.held_out, starts)
         if not loss < self.best:
             return False
         self.best, self.kept = loss, copy.deepcopy(self.network.state_dict())

@@ -55,3 +55,14 @@ def test_beyond_the_pole_north_is_south():
     assert latitude < 89.99
     assert longitude == pytest.approx(-150.0, abs=1e-6)
     assert abs(angle) == pytest.approx(math.pi, abs=1e-9)
+
+
+def test_a_plane_keeps_the_ways_from_its_first_point():
+    # on the equator the ellipsoid is a circle, and ways along it are arcs
+    longitudes = np.array([179.0, -179.0, 179.0, 174.0])
+    latitudes, places = np.array([0.0, 0.0, 1e-5, 0.0]), np.empty((4, 2))
+    geodesy.plane(latitudes, longitudes, places)
+    assert not places[0].any()
+    np.testing.assert_allclose(places[[1, 3], 0], [math.radians(2) * A, math.radians(-5) * A])
+    np.testing.assert_allclose(places[[1, 3], 1], 0.0, atol=1e-6)
+    assert places[2, 1] == pytest.approx(math.radians(1e-5) * B * B / A, rel=1e-6)

@@ -51,9 +51,13 @@ def in_torch(network, model, seen, intervals):
 @pytest.mark.parametrize("missing", [0.0, 0.2])
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize(
-    ("architecture", "features"), [(2, (1, 2, 3, 4)), (2, (2, 4)), (1, (2, 4)), (1, (1, 3, 4))]
-)
-def test_estimates_are_those_of_torch(architecture, features, model, missing):
+    ("architecture", "features", "scaled"),
+    [
+        (2, (1, 2, 3, 4), False), (2, (1, 2, 3, 4), True), (2, (2, 4), False), (1, (2, 4), False),
+        (1, (1, 3, 4), False),
+    ],
+)  # fmt: skip
+def test_estimates_are_those_of_torch(architecture, features, scaled, model, missing):
     torch = package("torch", "train")
     from blocks.models.kalmannet import network_of
 
@@ -61,7 +65,9 @@ def test_estimates_are_those_of_torch(architecture, features, model, missing):
         pytest.skip("takes minutes without compilation; unset NUMBA_DISABLE_JIT")
     built = state_space.build(**MODELS[model])
     torch.manual_seed(4)
-    module = network_of(architecture, m=built.size, n=built.rows, features=features)
+    sizes = built.size, built.rows
+    scales = tuple(np.random.default_rng(6).uniform(0.5, 2.0, sum(sizes))) if scaled else ()
+    module = network_of(architecture, m=sizes[0], n=sizes[1], features=features, scales=scales)
     ours = kalmannet.network_of(module.hyper, module.arrays())
     filters = kalmannet_filter.Filters(ours, built)
     time = 12 if config.DISABLE_JIT else 40

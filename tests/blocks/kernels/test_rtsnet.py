@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from gain_networks import SCALES, constant_passes
+from gain_networks import constant_passes
 from needs import package
 from numba.core import config
 
@@ -45,8 +45,7 @@ def test_smoothed_states_are_those_of_torch(name):
     seen[:, 5] = np.nan
     torch.manual_seed(4)
     module = PassNetwork(model.size, model.rows)
-    module.scales.copy_(torch.tensor(SCALES))
-    arrays = {"1.scales": module.scales.numpy()} | {
+    arrays = {
         f"1.{way}": rtsnet.joined(net.arrays(), net.m, net.n, 5, 40)
         for way, net in (("there", module.there), ("back", module.back))
     }

@@ -144,3 +144,48 @@ def test_the_picture_is_drawn_for_any_state(tmp_path, size, spread):
 def test_a_run_without_frames_reports_nothing_and_draws_nothing(tmp_path):
     assert sink().report(tmp_path) == {"steps": 0}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_errors_of_angles_are_around_the_circle():
+    truth = np.column_stack([np.linspace(0.0, 40.0, 50), np.zeros(50)])
+    off = truth + np.array([0.1, 0.2])
+    turned = off.copy()
+    turned[::3, 0] -= 4.0 * np.pi
+    turned[1::3, 0] = np.arctan2(np.sin(off[1::3, 0]), np.cos(off[1::3, 0]))
+    error = sink(angles=(0,))
+    error.process(truth, turned)
+    assert error.report(None)["mse_db"] == pytest.approx(10.0 * np.log10((0.01 + 0.04) / 2.0))
+
+
+def test_an_angle_that_is_not_compared_is_refused():
+    with pytest.raises(FieldError, match=r"angles = \(1,\), but 1 numbers are compared"):
+        sink(components=1, angles=(1,)).process(WORDS, OFF)
+
+
+def test_errors_over_time_stand_where_they_were_made_whatever_the_cut(tmp_path):
+    truth = np.zeros((9000, 2))  # more than there are bins
+    found = np.repeat([0.1, 1.0, 10.0], 3000)[:, None] * np.ones(2)
+    for cut in (9000, 77):
+        error = sink()
+        for first in range(0, 9000, cut):
+            part = slice(first, first + cut)
+            error.process(truth[part], found[part], unlearned=2.0 * found[part])
+        edges, levels = error._streams["main"].over_time["estimates"].levels(50)
+        centres = 0.5 * (edges[1:] + edges[:-1])
+        far = np.abs(centres[:, None] - [3000, 6000]).min(1) > np.diff(edges)[0]
+        expected = np.select([centres < 3000, centres < 6000], [-20.0, 0.0], 20.0)
+        kept = far & (centres < 9000)
+        np.testing.assert_allclose(levels[: kept.size][kept], expected[kept], atol=1e-9)
+        report = error.report(tmp_path)
+        assert report["unlearned_mse_db"] == pytest.approx(report["mse_db"] + 20 * np.log10(2.0))
+    assert (tmp_path / "block.png").stat().st_size > 5000
+
+
+def test_changes_of_the_marked_version_are_told_with_their_step():
+    error = sink(marked="tracker")
+    for number, version in enumerate((1, 1, 2, 2, 1)):
+        marks = {"tracker.version": version, "other.version": number}
+        error.process(WORDS[0], OFF[0], info=FrameInfo(marks=marks))
+    assert error.report(None)["version_changes"] == [
+        [80, "main", "tracker", 2], [160, "main", "tracker", 1],
+    ]  # fmt: skip

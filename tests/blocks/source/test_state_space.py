@@ -70,3 +70,42 @@ def test_the_decimated_attractor_stays_on_the_attractor():
 def test_a_model_that_does_not_fit_is_refused():
     with pytest.raises(ParameterError, match=r"source\.state_space: motion = 'lorenz' is no model"):
         StateSpace(motion="lorenz")
+
+
+def test_noise_and_motion_change_at_their_step_and_nothing_else_does():
+    values = {"motion": "lorenz_rk4", "observation": "identity", "step_s": 0.02, "frames": 1,
+              "length": 6000, "process_noise": 0.0}  # fmt: skip
+    same = frames(**values)[0]
+    changes = [{"at": 2000, "observation_noise": 10.0}, {"at": 4000, "rho": 20.0}]
+    changed = frames(**values, changes=changes)[0]
+    np.testing.assert_array_equal(changed.states[:4000], same.states[:4000])
+    np.testing.assert_array_equal(changed.observations[:2000], same.observations[:2000])
+    noise = changed.observations - changed.states
+    assert np.var(noise[:2000]) == pytest.approx(1.0, rel=0.06)
+    assert np.var(noise[2000:]) == pytest.approx(10.0, rel=0.06)  # the second leaves it
+    # with rho = 20 the attractor is no longer chaotic: it ends in a point with z = rho - 1
+    np.testing.assert_allclose(changed.states[-1, 2], 19.0, atol=0.1)
+    assert np.ptp(same.states[-1000:, 2]) > 10.0
+
+
+def test_in_words_changes_come_in_each_trajectory():
+    frame = frames(frames=2, words=50, length=40, changes=[{"at": 30, "observation_noise": 100.0}])
+    for found in frame:
+        noise = found.observations - found.states[..., :2]
+        assert np.var(noise[:, :30]) == pytest.approx(1.0, rel=0.1)
+        assert np.var(noise[:, 30:]) == pytest.approx(100.0, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ([{"observation_noise": 2.0}], r"changes\[0\] has at = 0, but it must be a whole number"),
+        ([{"at": 5.0}, {"at": 5.0}], r"changes\[1\] has at = 5, but .* above 5"),
+        ([{"at": 2.5}], r"at = 2.5"),
+        ([{"at": 5.0, "rho": 20.0}], r"changes\[0\].*motion_parameters has 'rho'"),
+        ([{"at": 5.0, "observation_noise": -1.0}], r"changes\[0\].*observation_noise"),
+    ],
+)
+def test_changes_that_mean_nothing_are_refused(changes, match):
+    with pytest.raises(ParameterError, match=match):
+        StateSpace(changes=changes)

@@ -432,3 +432,33 @@ def test_particles_that_explain_nothing_are_reported():
 def test_what_filters_share_is_no_filter_by_itself():
     with pytest.raises(TypeError, match=r"Can't instantiate abstract class Filter .*_filter"):
         Filter()
+
+
+def test_variances_that_come_with_observations_stand_in_the_place_of_those_of_the_model():
+    rng = np.random.default_rng(31)
+    seen = rng.standard_normal((2, 15, 2)).cumsum(1)
+    seen[0, 4, 1] = np.nan
+    told = rng.uniform(0.5, 4.0, seen.shape)
+    values = {"motion": "random_walk", "observation": "identity", "initial_variance": 1.0}
+    block = ExtendedKalman(**values)
+    block.start()
+    found = block.process(seen, observation_variances=told)
+    for word in range(2):
+        mean, P = np.zeros(2), np.ones(2)  # rows that have nothing to do with each other
+        for t in range(15):
+            P = P + 1.0
+            for k in np.flatnonzero(~np.isnan(seen[word, t])):
+                gain = P[k] / (P[k] + told[word, t, k])
+                mean[k] += gain * (seen[word, t, k] - mean[k])
+                P[k] *= 1.0 - gain
+            np.testing.assert_allclose(found.estimates[word, t], mean)
+            np.testing.assert_allclose(found.covariances[word, t], np.diag(P), atol=1e-12)
+
+
+def test_variances_that_are_none_are_refused():
+    block = ExtendedKalman(motion="random_walk", observation="identity")
+    block.start()
+    seen = np.zeros((3, 2))
+    for told, said in ((np.zeros((3, 2)), "holds 0 where"), (np.ones((2, 2)), r"has shape \(2, 2")):
+        with pytest.raises(FieldError, match=f"'observation_variances' {said}"):
+            block.process(seen, observation_variances=told)

@@ -184,6 +184,7 @@ def test_weights_that_do_not_fit_are_refused_and_the_old_ones_serve():
         (Weights("gain", 2, wild.arrays, {**wild.hyper, "m": 4}), "but .* is due with 4 states"),
         (Weights("gain", 2, wild.arrays, {"m": 3, "n": 3}), "lack 'architecture'"),
         (Weights("gain", 2, wild.arrays, {**wild.hyper, "architecture": 3}), "there are 1 and 2"),
+        (Weights("gain", 2, wild.arrays, {**wild.hyper, "scales": [1.0] * 5}), "must be 3 . 3"),
         (Weights("gain", 2, {}, wild.hyper), "no arrays of FC5"),
         (Weights("gain", 2, huge, wild.hyper), "not finite"),
     ):

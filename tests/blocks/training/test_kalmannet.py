@@ -40,11 +40,15 @@ def simulated(model, count, length, seed):
 
 @pytest.mark.parametrize("missing", [0.0, 0.3])
 @pytest.mark.parametrize("values", [LORENZ, SPHERICAL], ids=["lorenz", "spherical"])
-@pytest.mark.parametrize(("architecture", "features"), [(2, (1, 2, 3, 4)), (1, (2, 4))])
-def test_gradients_are_those_of_autograd(architecture, features, values, missing):
+@pytest.mark.parametrize(
+    ("architecture", "features", "scales"),
+    [(2, (1, 2, 3, 4), ()), (1, (2, 4), ()), (2, (1, 2, 3, 4), (0.5, 2.0, 3.0, 0.1, 1.0, 0.3))],
+    ids=["2", "1", "scales"],
+)
+def test_gradients_are_those_of_autograd(architecture, features, scales, values, missing):
     torch.manual_seed(2)
     model = state_space.build(**values)
-    network = network_of(architecture, m=3, n=3, features=features).double()
+    network = network_of(architecture, m=3, n=3, features=features, scales=scales).double()
     _, seen, intervals = simulated(model, 4, 9, 3)
     rng = np.random.default_rng(4)
     seen[rng.random(seen.shape) < missing] = np.nan

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from gain_networks import SCALES
 from needs import compiled, package
 
 torch = package("torch", "train")
@@ -25,15 +24,12 @@ SPHERICAL = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("scaled", [True, False])
 @pytest.mark.parametrize("values", [LORENZ, SPHERICAL], ids=["lorenz", "spherical"])
-def test_gradients_are_those_of_autograd(values, scaled):
+def test_gradients_are_those_of_autograd(values):
     torch.manual_seed(2)
     rng = np.random.default_rng(3)
     model = state_space.build(**values)
     network = PassNetwork(3, 3).double()
-    if scaled:
-        network.scales.copy_(torch.tensor(SCALES))
     states, seen = rng.standard_normal((2, 4 * 9, 3))
     intervals = np.full(4 * 9, 0.02)
     model.simulate(states, seen, intervals, np.tile(model.initial, (4, 1)))

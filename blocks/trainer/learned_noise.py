@@ -1,0 +1,48 @@
+"""Trains tracker.learned_noise offline, for `kalvit train`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from blocks.models.learned_noise import NoiseNetwork
+from blocks.trainer.trajectories import scheduled, trajectories
+from blocks.training.learned_noise import Recursion, begin, regress
+from blocks.training.trajectories import Schedule, train
+from pipeline.train import Learnt, Lessons
+
+USUAL = Schedule(steps=600, long_steps=300, rate=1e-2, decay=0.0, every=50, patience=10)
+
+
+@scheduled(USUAL)
+def fit(
+    block: Any, lessons: Lessons, schedule: Schedule, *, loss: str = "mixed", units: int = 0,
+    drift: int = -1, tilt: bool = False, keep_observation: bool = False,
+) -> Learnt:  # fmt: skip
+    """Fit the noise of a tracker.learned_noise, from that of its model on.
+
+    loss              mse of the states, likelihood of them, or mixed
+    units             of the network that tells factors step by step; 0: constant noise
+    drift             hidden units of what is added to predictions; 0: affine; -1: nothing
+    tilt              whether what is seen is corrected, too
+    keep_observation  whether the observation noise stays as the block has it
+
+    The rest are those of blocks/training/trajectories.py: Schedule.
+    """
+    model = block._build()
+    network = NoiseNetwork(model.size, model.rows, units, drift, tilt).double()
+    training = trajectories(lessons.training, model.step_s)
+    begin(network, model)
+    regress(network, model, training)
+    network.observation_root.requires_grad_(not keep_observation)
+    found = train(
+        Recursion(network, model, loss), model, training,
+        trajectories(lessons.held_out, model.step_s), schedule, lessons.seed, lessons.progress,
+    )  # fmt: skip
+    told = {
+        "steps": found.steps, "loss": loss, "units": units, "drift": drift, "tilt": tilt,
+        "keep_observation": keep_observation,
+    }  # fmt: skip
+    score = {"mse_db": 10.0 * float(np.log10(found.loss))} if loss == "mse" else {loss: found.loss}
+    return Learnt(network.hyper, network.arrays(), told, score)

@@ -1,0 +1,47 @@
+"""A KalmanNet whose weights follow the noise without being trained."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from blocks.trainer.tracks import TrackFeedback
+from blocks.training.strategy import Strategy
+from blocks.training.tracks import Contextual, GainNode
+from pipeline.block import param
+from pipeline.errors import ParameterError, WeightsError
+from pipeline.models import Models
+
+
+class Modulated(TrackFeedback, name="trainer.modulated"):
+    """The weights that a hypernetwork tells for the noise that there seems to be.
+
+    After Ni, Revach, Shlezinger, "Adaptive KalmanNet", ICASSP 2024, as blocks/kernels/modulation.py
+    says. The noise is that which makes the last observations likeliest; nothing is retrained.
+    """
+
+    labels: ClassVar[str] = "noise"
+
+    hypernetwork: str = param(
+        doc="weights of the hypernetwork with its gain network: NAME or NAME@VERSION"
+    )
+    least_db: float = param(
+        default=1.0, at_least=0.0, unit="dB", doc="change of the noise at which weights change"
+    )
+
+    def check(self) -> None:
+        super().check()
+        try:
+            weights = Models().load(self.hypernetwork)
+            strategy = Contextual(weights.hyper, weights.arrays, self.least_db)
+            node = GainNode(self._build(), *strategy.told(0.0))
+        except WeightsError as error:
+            raise ParameterError(str(error)) from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise ParameterError(
+                f"hypernetwork = {self.hypernetwork!r} holds none for this model: {error}"
+            ) from None
+        del node
+
+    def _strategy(self) -> Strategy:
+        weights = Models().load(self.hypernetwork)
+        return Contextual(weights.hyper, weights.arrays, self.least_db)

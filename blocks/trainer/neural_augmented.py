@@ -1,0 +1,52 @@
+"""Trains tracker.neural_augmented_smoother offline, for `kalvit train`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from blocks.kernels.neural_augmented import STARTS, STEPS
+from blocks.trainer.trajectories import scheduled, trajectories
+from blocks.training.neural_augmented import Smoothing, fresh
+from blocks.training.trajectories import Schedule, train
+from pipeline.train import Learnt, Lessons
+
+USUAL = Schedule(
+    steps=2000, piece=100, batch=8, long_steps=0, rate=1e-2, decay=0.0, patience=8
+)  # fmt: skip
+
+
+@scheduled(USUAL)
+def fit(
+    block: Any, lessons: Lessons, schedule: Schedule, *, iterations: int = 4, width: int = 32,
+    wide: int = 64, step: str = "newton", start: str = "smoother", step_size: float = 0.005,
+    sees_states: bool = True,
+) -> Learnt:  # fmt: skip
+    """Fit the graph network of a tracker.neural_augmented_smoother to the states to be found.
+
+    iterations   of messages and corrections
+    width, wide  numbers of a node, and of the messages to it
+    step         newton, gradient or network, as blocks/kernels/neural_augmented.py says
+    start        smoother, or observations
+    step_size    of gradient steps
+    sees_states  whether corrections may depend on where a state is
+
+    The rest are those of blocks/training/trajectories.py: Schedule.
+    """
+    for what, name, known in (("step", step, STEPS), ("start", start, STARTS)):
+        if name not in known:
+            raise ValueError(f"{what} = {name!r}, but there are {', '.join(known)}")
+    model = block._build()
+    training = trajectories(lessons.training, model.step_s)
+    network, unit = fresh(
+        model, training, width=width, wide=wide, iterations=iterations, step=step, start=start,
+        rate=step_size, sees_states=sees_states,
+    )  # fmt: skip
+    found = train(
+        Smoothing(network, model, unit), model, training,
+        trajectories(lessons.held_out, model.step_s), schedule, lessons.seed, lessons.progress,
+    )  # fmt: skip
+    told = {"steps": found.steps, "process_noise": block.process_noise}
+    scores = {"mse_db": 10.0 * float(np.log10(found.loss))}
+    return Learnt(network.hyper, network.arrays(), told, scores)

@@ -1,0 +1,31 @@
+"""A KalmanNet that learns from what a smoother makes of the same observations afterwards."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from blocks.trainer.descent import DescentTrainer
+from blocks.training.descent import Smoothing
+from blocks.training.strategy import Strategy
+from pipeline.block import param
+
+
+class Smoothed(DescentTrainer, name="trainer.smoothed"):
+    """Steps of Adam towards the states that an extended smoother finds with a delay.
+
+    The tracker's decision feedback. A Rauch-Tung-Striebel smoother knows of each state at least
+    `lag` observations after it, and the noise as it makes what was seen likeliest: the ratio of
+    observation_noise to process_noise is looked for on a grid, their size follows. Where it loses
+    its track, or its states do not fit what was seen, nothing is learned.
+    """
+
+    labels: ClassVar[str] = "smoothed states"
+
+    lag: int = param(
+        default=20, at_least=1, unit="steps", doc="that the smoother has to know after a state"
+    )
+
+    def _strategy(self) -> Strategy:
+        return Smoothing(
+            steps=self.steps, rate=self.rate, reset=self.hidden == "reset", lag=self.lag
+        )

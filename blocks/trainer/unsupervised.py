@@ -1,0 +1,18 @@
+"""A KalmanNet that learns to predict what it sees."""
+
+from __future__ import annotations
+
+from blocks.trainer.descent import DescentTrainer
+from blocks.training.descent import Prediction
+from blocks.training.strategy import Strategy
+
+
+class Unsupervised(DescentTrainer, name="trainer.unsupervised"):
+    """Steps of Adam on how well the tracker's network predicts the next observation.
+
+    Revach et al., "Unsupervised Learned Kalman Filtering", EUSIPCO 2022. No states need to be
+    known, nor how loud the noise is.
+    """
+
+    def _strategy(self) -> Strategy:
+        return Prediction(steps=self.steps, rate=self.rate, reset=self.hidden == "reset")

@@ -1,0 +1,171 @@
+"""Makes the covariances of a filter with a learned gain agree with its errors.
+
+Bar-Shalom, Li, Kirubarajan, "Estimation with Applications to Tracking and Navigation", 2001, 5.4:
+of a consistent filter of m states the normalised squared error, e' P^-1 e, is m on average. The
+observation noise R is measured on trajectories whose states are known. Q and the share c of the
+noise that the gain lets in (kernels/kalmannet_filter.py) are those under which errors and
+innovations on these trajectories are likeliest; then both are scaled to make the average m. Of
+Recursive KalmanNet, whose networks tell the noise, only c is fitted, and Q is measured, for what it
+foretells of observations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from blocks.kernels import state_space
+from blocks.kernels.caching import njit
+from blocks.kernels.indirect import call_advance, call_observe
+from blocks.kernels.kalman import Track
+from blocks.kernels.kalmannet_filter import TOGETHER, Calibration, Filters, Network
+from blocks.kernels.recursive_kalmannet import RecursiveGain
+from blocks.kernels.state_space import StateSpace
+from blocks.training.trajectories import Trajectories
+
+Array = np.ndarray[Any, Any]
+
+MOST = 30000  # steps that are looked at: every evaluation runs the filter over all of them
+ROUNDS = 20  # of the search for Q and c
+NUDGE = 1e-4  # by which a parameter is changed to see what it does
+BOUND = 1e9  # loss of covariances that are none
+
+
+def measured(model: StateSpace, known: Trajectories) -> tuple[Array, Array]:
+    """Q (m, m) per nominal interval and R (n, n): mean products of what the model gets wrong.
+
+    R is of the observations that came whole; where there are none, only its diagonal is known.
+    """
+    states, seen = known.states, known.observations
+    moved, off = np.empty(states[:, 1:].shape), np.empty(seen.shape)
+    _residuals(
+        model.advance, model.parameters, model.observe, model.observe_parameters, model.angles,
+        states, seen, known.intervals, moved, off,
+    )  # fmt: skip
+    moved = moved.reshape(-1, model.size)
+    weights = model.step_s / np.maximum(known.intervals[:, 1:].reshape(-1), 1e-6 * model.step_s)
+    Q = np.einsum("ti,tj,t->ij", moved, moved, weights) / len(moved)
+    off = off.reshape(-1, model.rows)
+    whole = off[~np.isnan(off).any(1)]
+    R = whole.T @ whole / len(whole) if len(whole) else np.diag(np.nanmean(np.square(off), 0))
+    return Q, R
+
+
+@njit(cache=True, nogil=True)
+def _residuals(
+    advance: Any, parameters: Array, observe: Any, observe_parameters: Array, angles: Array,
+    states: Array, observations: Array, intervals: Array, moved: Array, off: Array,
+) -> None:  # fmt: skip
+    count, steps, m = states.shape
+    before, after, seen = np.empty(m), np.empty(m), np.empty(angles.size)
+    for track in range(count):
+        for t in range(steps):
+            for i in range(m):
+                before[i] = states[track, t, i]
+            call_observe(observe, before, observe_parameters, seen)
+            for j in range(angles.size):
+                value = observations[track, t, j] - seen[j]
+                off[track, t, j] = state_space.wrapped(value) if angles[j] else value
+            if t + 1 < steps:
+                call_advance(advance, before, intervals[track, t + 1], parameters, after)
+                for i in range(m):
+                    moved[track, t, i] = states[track, t + 1, i] - after[i]
+
+
+def calibrated(network: Network, model: StateSpace, known: Trajectories) -> Calibration:
+    """The calibration of a network in its filter, on trajectories that it did not learn from.
+
+    Raises ValueError where all of them are lost.
+    """
+    count, steps, m = known.states.shape
+    known = known.part(slice(max(1, MOST // steps)), slice(None))
+    kept = np.isfinite(filtered(Filters(network, model), known, spread=False).estimates)
+    kept = kept.all((1, 2))
+    if not kept.any():
+        raise ValueError("all held-out trajectories are lost, so covariances cannot be calibrated")
+    known = known.part(kept, slice(None))
+    Q, R = measured(model, known)
+    found = Calibration(Q, R, 1.0)
+    if not isinstance(network, RecursiveGain):
+        off = filtered(Filters(network, model), known, spread=False).estimates - known.states
+        errors = np.square(off).mean((0, 1))
+
+        def loss(parameters: Array) -> float:
+            return _loss(Filters(network, model, _of(parameters, R)), known)
+
+        shares = (1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-6)
+        begins = [_parameters(Q + np.diag(share * errors)) for share in shares]
+        found = _of(_least(loss, min(begins, key=loss)), R)
+    for _ in range(3):  # the start of a trajectory has a covariance of its own
+        scale = float(_nees(Filters(network, model, found), known).mean() / m)
+        process = Q if isinstance(network, RecursiveGain) else scale * found.process
+        found = Calibration(process, R, scale * found.share)
+    return found
+
+
+def _parameters(Q: Array) -> Array:
+    """Numbers that say Q, of which any are a covariance, and log c = 0."""
+    L = np.linalg.cholesky(Q)
+    scale = L.diagonal()
+    below = (L / scale[:, None])[np.tril_indices(len(Q), -1)]
+    return np.concatenate((np.log(scale), below, [0.0]))
+
+
+def _of(parameters: Array, R: Array) -> Calibration:
+    """The calibration that they say."""
+    m = int((np.sqrt(8 * len(parameters) - 7) - 1) / 2)
+    L = np.eye(m)
+    L[np.tril_indices(m, -1)] = parameters[m:-1]
+    L *= np.exp(parameters[:m])[:, None]
+    return Calibration(L @ L.T, R, float(np.exp(parameters[-1])))
+
+
+def filtered(filters: Filters, known: Trajectories, *, spread: bool) -> Track:
+    """What the filter makes of trajectories that begin where the model does."""
+    shape = known.observations.shape[:2]
+    out = Track.empty(shape, filters.model.size, filters.model.rows)
+    rows = -(-shape[0] // TOGETHER) * TOGETHER
+    filters.run(
+        np.ascontiguousarray(known.observations), np.ascontiguousarray(known.intervals),
+        filters.start(rows), out, together=True, spread=spread,
+    )  # fmt: skip
+    return out
+
+
+def _nees(filters: Filters, known: Trajectories) -> Array:
+    """Normalised squared errors (trajectory, time)."""
+    out = filtered(filters, known, spread=True)
+    off = out.estimates - known.states
+    found: Array = (off * np.linalg.solve(out.covariances, off[..., None])[..., 0]).sum(-1)
+    return found
+
+
+def _loss(filters: Filters, known: Trajectories) -> float:
+    """Negative log-likelihood of errors and innovations per step, without its constant [nat]."""
+    out = filtered(filters, known, spread=True)
+    signs, logs = np.linalg.slogdet(out.covariances)
+    if not ((signs > 0.0) & np.isfinite(logs) & (out.det > 0.0)).all():
+        return BOUND
+    off = out.estimates - known.states
+    solved = np.linalg.solve(out.covariances, off[..., None])[..., 0]
+    return float(0.5 * ((off * solved).sum(-1) + logs + out.nis + np.log(out.det)).mean())
+
+
+def _least(loss: Callable[[Array], float], begin: Array) -> Array:
+    """Where the loss is least near `begin`, by L-BFGS with differences for gradients."""
+    x = torch.tensor(begin, dtype=torch.float64, requires_grad=True)
+    search = torch.optim.LBFGS([x], max_iter=ROUNDS, line_search_fn="strong_wolfe")
+
+    def evaluate() -> float:
+        at = x.detach().numpy().copy()
+        here = loss(at)
+        steps = NUDGE * np.eye(len(at))
+        slopes = [(loss(at + step) - here) / NUDGE for step in steps]
+        x.grad = torch.tensor(slopes, dtype=torch.float64)
+        return here
+
+    search.step(evaluate)
+    return x.detach().numpy().copy()

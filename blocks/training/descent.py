@@ -1,0 +1,112 @@
+"""Trains a KalmanNet on, on stretches of a track whose states nobody knows."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+import torch
+
+from blocks.models.kalmannet import GainNetwork, network_of
+from blocks.training.kalmannet import Predicting, Unrolled
+from blocks.training.strategy import Strategy
+from blocks.training.tracks import GainNode, Lesson, joined, robust_variances, smoothed
+from blocks.training.trajectories import Learner, Trajectories
+
+Array = np.ndarray[Any, Any]
+
+CLIP = 1.0  # longest gradient
+
+
+class Descent(Strategy):
+    """Steps of Adam from the serving node, on strides of the lesson.
+
+    Each stride begins where the serving filter stood, through which no gradient passes.
+
+    steps   of Adam per lesson, from moments of zero
+    rate    of Adam
+    reset   whether the hidden states of the network begin each stride as before the first step
+            (Revach et al., EUSIPCO 2022), or as the serving filter had them
+    decay   L2 norm of the weights in the loss
+    """
+
+    def __init__(self, *, steps: int, rate: float, reset: bool, decay: float = 1e-6) -> None:
+        self.steps, self.rate, self.reset, self.decay = steps, rate, reset, decay
+
+    def update(self, serving: GainNode, lesson: Lesson) -> GainNode | None:
+        network = network_of(**serving.hyper)
+        network.load(serving.arrays)
+        learner, part, track = self._taught(serving, network, lesson)
+        if not len(part.observations):
+            return None
+        adam = torch.optim.Adam(
+            network.parameters(), lr=self.rate, weight_decay=self.decay, foreach=False
+        )
+        for _ in range(self.steps):
+            adam.zero_grad(set_to_none=True)
+            learner.teach(track, part)
+            torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP, foreach=False)
+            adam.step()
+        return GainNode(lesson.model, network.hyper, network.arrays())
+
+    def _strides(
+        self, serving: GainNode, network: GainNetwork, lesson: Lesson, states: Array
+    ) -> tuple[Trajectories, list[Array]]:
+        """A lesson cut into strides, a row each, with the filters that begin them."""
+        observations, intervals = joined(lesson.stretches)
+        count = sum(len(stretch.tracks.mean) for stretch in lesson.stretches)
+        starts = [
+            np.concatenate([stretch.tracks[k] for stretch in lesson.stretches]).astype(np.float32)
+            for k in range(4)
+        ]
+        if self.reset:
+            begun = [part.detach().numpy() for part in network.start(count)]
+        else:
+            hidden = np.concatenate([stretch.tracks.hidden for stretch in lesson.stretches])
+            begun = serving.unpacked(hidden)
+        part = Trajectories(
+            states.reshape(count, -1, states.shape[1]),
+            observations.reshape(count, -1, observations.shape[1]), intervals.reshape(count, -1),
+        )  # fmt: skip
+        return part, [*starts, *begun]
+
+    @abstractmethod
+    def _taught(
+        self, serving: GainNode, network: GainNetwork, lesson: Lesson
+    ) -> tuple[Learner, Trajectories, Any]:
+        """Who learns, from which strides, beginning where."""
+
+
+class Prediction(Descent):
+    """Learns to predict the next observation: nothing else needs to be known."""
+
+    def _taught(
+        self, serving: GainNode, network: GainNetwork, lesson: Lesson
+    ) -> tuple[Learner, Trajectories, Any]:
+        innovations = np.concatenate([stretch.innovations for stretch in lesson.stretches])
+        none = np.zeros((len(innovations), lesson.model.size))  # no state is known
+        part, track = self._strides(serving, network, lesson, none)
+        return Predicting(network, lesson.model, robust_variances(innovations)), part, track
+
+
+class Smoothing(Descent):
+    """Learns to estimate what a smoother made of the same observations afterwards.
+
+    lag   observations that the smoother has to know after a state
+    """
+
+    def __init__(self, *, lag: int, **values: Any) -> None:
+        super().__init__(**values)
+        self.lag = lag
+
+    def _taught(
+        self, serving: GainNode, network: GainNetwork, lesson: Lesson
+    ) -> tuple[Learner, Trajectories, Any]:
+        states, believed = smoothed(lesson, self.lag)
+        part, track = self._strides(serving, network, lesson, states)
+        whole = believed.reshape(part.intervals.shape).all(1)
+        return (
+            Unrolled(network, lesson.model), part.part(whole, slice(None)),
+            [array[whole] for array in track],
+        )  # fmt: skip

@@ -1,0 +1,369 @@
+"""Gradients of learned noise through a whole extended Kalman filter, by autograd.
+
+Means go back through the motion and what is seen of it with the Jacobians of the kernels; that
+these Jacobians change with the mean, and covariances with them, counts for nothing: of F P F' and
+H P H' only P is followed. The exact gradient takes second derivatives, which the models do not
+have; for linear models it is exact.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from blocks.kernels.caching import njit
+from blocks.kernels.indirect import call_linearise, call_observe_linearised
+from blocks.kernels.learned_noise import noise_of, root_of
+from blocks.kernels.learned_noise_gradients import Parameters, Tape, backward, forward
+from blocks.kernels.state_space import StateSpace
+from blocks.models.learned_noise import NoiseNetwork
+from blocks.training.trajectories import Autograd, Learner, Trajectories
+
+Array = np.ndarray[Any, Any]
+
+LOSSES = ("mse", "likelihood", "mixed")
+REFINE = 300  # steps of L-BFGS for the units of a drift
+FLOOR = 1e-9  # of the largest variance: what is added where a first covariance has a root of zero
+
+
+@njit(cache=True, nogil=True)
+def move(
+    linearise: Any, parameters: Array, states: Array, intervals: Array, moved: Array,
+    jacobians: Array,
+) -> None:  # fmt: skip
+    for row in range(states.shape[0]):
+        call_linearise(
+            linearise, states[row], intervals[row], parameters, moved[row], jacobians[row]
+        )
+
+
+@njit(cache=True, nogil=True)
+def see(observe: Any, parameters: Array, states: Array, seen: Array, jacobians: Array) -> None:
+    for row in range(states.shape[0]):
+        call_observe_linearised(observe, states[row], parameters, seen[row], jacobians[row])
+
+
+class _Linearised(torch.autograd.Function):
+    """Values that a kernel gave for states, with its Jacobian for the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, values: Tensor, jacobians: Tensor) -> Tensor:
+        ctx.save_for_backward(jacobians)
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (jacobians,) = ctx.saved_tensors
+        return (gradients[0][:, None] @ jacobians)[:, 0], None, None
+
+
+class Track(NamedTuple):
+    """Where filters stand between two steps, a row each: (rows, m), (rows, m, m), (rows, units)."""
+
+    mean: Tensor
+    covariance: Tensor
+    hidden: Tensor
+
+
+class Recursion(Autograd):
+    """The filter of kernels/learned_noise.py on tensors: rows of filters side by side.
+
+    network      a NoiseNetwork in float64
+    loss_name    mse: half the logarithm of the mean squared error per number of a state;
+                 likelihood: less the mean log density of the true states per number of them, by
+                 the filter's mean and covariance, less that of a normal number; mixed: the mean of
+                 both. All are in nats, and the first two agree where every error has the same
+                 variance and the filter knows it.
+    """
+
+    def __init__(self, network: NoiseNetwork, model: StateSpace, loss_name: str = "mixed") -> None:
+        if loss_name not in LOSSES:
+            raise ValueError(f"loss = '{loss_name}', but there are {', '.join(LOSSES)}")
+        self.network, self.model, self.loss_name = network, model, loss_name
+        self._angles = torch.from_numpy(model.angles) if model.angles.any() else None
+
+    def start(self, states: Array) -> Track:
+        rows = len(states)
+        first = torch.from_numpy(self.model.initial_covariance).repeat(rows, 1, 1)
+        return Track(torch.from_numpy(np.array(states)), first, self.network.first(rows))
+
+    def judge(self, track: Any, part: Trajectories) -> tuple[float, Any]:
+        loss, end = super().judge(track, part)
+        return (math.exp(2.0 * loss) if self.loss_name == "mse" else loss), end
+
+    def loss(
+        self, track: Any, observations: Tensor, intervals: Array, states: Tensor
+    ) -> tuple[Tensor, Any]:
+        means, covariances, track = self.run(track, observations, intervals)
+        off, m = means - states, self.model.size
+        by_error = 0.5 * off.square().mean().log()
+        if self.loss_name == "mse":
+            return by_error, track
+        L = torch.linalg.cholesky_ex(covariances)[0]
+        white = torch.linalg.solve_triangular(L, off[..., None], upper=False)[..., 0]
+        spread = L.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        by_density = (0.5 * white.square().sum(-1) + spread - 0.5 * m).mean() / m
+        if self.loss_name == "likelihood":
+            return by_density, track
+        return 0.5 * (by_error + by_density), track
+
+    def run(
+        self, track: Track, observations: Tensor, intervals: Array
+    ) -> tuple[Tensor, Tensor, Track]:
+        """Updated means (rows, time, m) and covariances of observations, and the end."""
+        net, model = self.network, self.model
+        m, n = model.size, model.rows
+        Q, R = net.covariances()
+        one_m, one_n = torch.eye(m).to(Q), torch.eye(n).to(Q)
+        x, P, hidden = track
+        means, covariances = [], []
+        for t in range(observations.shape[1]):
+            over = torch.from_numpy(intervals[:, t] / model.step_s)
+            moved, F = self._moved(x, intervals[:, t])
+            if net.hyper["drift"] >= 0:
+                added, slope = net.moved(x)
+                moved = moved + over[:, None] * added
+                F = F + over[:, None, None] * slope.detach()
+            x = moved
+            P = F @ P @ F.mT
+            seen, H = self._seen(x)
+            if net.hyper["tilt"]:
+                seen = seen + seen @ net.tilt_matrix.T + net.tilt_bias
+                H = H + net.tilt_matrix.detach() @ H
+            e = observations[:, t] - seen
+            if self._angles is not None:
+                turns = (e.detach() / math.tau).round()
+                e = torch.where(self._angles, e - math.tau * turns, e)
+            scaled, noise = over[:, None, None] * Q, R
+            if net.hyper["units"]:
+                carried = (H @ P @ H.mT).diagonal(dim1=1, dim2=2)
+                usual = (H @ scaled @ H.mT + R).diagonal(dim1=1, dim2=2)
+                factors, hidden = net.tell(e, carried, usual, R, hidden)
+                by_state, by_row = factors[:, :m], factors[:, m:]
+                scaled = by_state[:, :, None] * scaled * by_state[:, None]
+                noise = by_row[:, :, None] * R * by_row[:, None]
+            P = P + scaled
+            came = ~e.isnan()
+            if not bool(came.all()):
+                e = torch.where(came, e, 0.0)
+                both = came[:, :, None] & came[:, None]
+                noise = torch.where(both, noise, one_n)
+                H = torch.where(came[:, :, None], H, 0.0)
+            cross = H @ P
+            gain = torch.linalg.solve(cross @ H.mT + noise, cross).mT
+            x = x + (gain @ e[:, :, None])[:, :, 0]
+            kept = one_m - gain @ H
+            P = kept @ P @ kept.mT + gain @ noise @ gain.mT
+            P = 0.5 * (P + P.mT)
+            means.append(x)
+            covariances.append(P)
+        return torch.stack(means, 1), torch.stack(covariances, 1), Track(x, P, hidden)
+
+    def _moved(self, states: Tensor, intervals: Array) -> tuple[Tensor, Tensor]:
+        model, rows = self.model, len(states)
+        values, jacobians = np.empty((rows, model.size)), np.empty((rows, model.size, model.size))
+        move(
+            model.linearise, model.parameters, states.detach().numpy(),
+            np.ascontiguousarray(intervals), values, jacobians,
+        )  # fmt: skip
+        F = torch.from_numpy(jacobians)
+        return _Linearised.apply(states, torch.from_numpy(values), F), F
+
+    def _seen(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        model, rows = self.model, len(states)
+        values, jacobians = np.empty((rows, model.rows)), np.empty((rows, model.rows, model.size))
+        see(
+            model.observe_linearised, model.observe_parameters, states.detach().numpy(), values,
+            jacobians,
+        )  # fmt: skip
+        H = torch.from_numpy(jacobians)
+        return _Linearised.apply(states, torch.from_numpy(values), H), H
+
+
+def begin(network: NoiseNetwork, model: StateSpace) -> None:
+    """Let noise begin at that of the model, with a little added where that is singular."""
+    _, Q, _ = model.matrices(np.array([model.step_s]))
+    with torch.no_grad():
+        for root, covariance in (
+            (network.process_root, Q[0]), (network.observation_root, model.R)
+        ):  # fmt: skip
+            largest = float(np.diagonal(covariance).max()) or 1.0
+            root.copy_(torch.from_numpy(root_of(covariance, FLOOR * largest)))
+
+
+def regress(network: NoiseNetwork, model: StateSpace, training: Trajectories) -> None:
+    """Fit drift and tilt to the true states alone, by least squares: where they begin.
+
+    The drift is fitted to the errors of one-step predictions per nominal interval; its units by
+    L-BFGS, after the affine part.
+    """
+    states = training.states.astype(np.float64)
+    if network.hyper["tilt"]:
+        flat = states.reshape(-1, model.size)
+        seen = np.empty((len(flat), model.rows))
+        see(
+            model.observe_linearised, model.observe_parameters, flat, seen,
+            np.empty((len(flat), model.rows, model.size)),
+        )  # fmt: skip
+        off = training.observations.reshape(seen.shape) - seen
+        off[:, model.angles] -= math.tau * np.round(off[:, model.angles] / math.tau)
+        came = ~np.isnan(off).any(1)
+        found = _affine(seen[came], off[came])
+        with torch.no_grad():
+            network.tilt_matrix.copy_(torch.from_numpy(found[:-1].T))
+            network.tilt_bias.copy_(torch.from_numpy(found[-1]))
+    if network.hyper["drift"] < 0:
+        return
+    before = np.ascontiguousarray(states[:, :-1]).reshape(-1, model.size)
+    intervals = np.ascontiguousarray(training.intervals[:, 1:]).ravel()
+    after = np.empty_like(before)
+    move(
+        model.linearise, model.parameters, before, intervals, after,
+        np.empty((len(before), model.size, model.size)),
+    )  # fmt: skip
+    off = (states[:, 1:].reshape(-1, model.size) - after) * (model.step_s / intervals)[:, None]
+    centre, scale = before.mean(0), np.maximum(before.std(0), 1e-9)
+    target = off / scale
+    found = _affine((before - centre) / scale, target)
+    with torch.no_grad():
+        network.drift_centre.copy_(torch.from_numpy(centre))
+        network.drift_scale.copy_(torch.from_numpy(scale))
+        network.drift_matrix.copy_(torch.from_numpy(found[:-1].T))
+        network.drift_bias.copy_(torch.from_numpy(found[-1]))
+    if not network.hyper["drift"]:
+        return
+    rest = target - np.column_stack(((before - centre) / scale, np.ones(len(before)))) @ found
+    weight = torch.from_numpy(1.0 / np.maximum(rest.std(0), 1e-9 * np.abs(target).max() + 1e-300))
+    x, y = torch.from_numpy(before), torch.from_numpy(target)
+    fitted = [p for name, p in network.named_parameters() if name.startswith("drift")]
+    search = torch.optim.LBFGS(
+        fitted, max_iter=REFINE, history_size=30, line_search_fn="strong_wolfe"
+    )
+
+    def error() -> Tensor:
+        search.zero_grad()
+        z = (x - network.drift_centre) / network.drift_scale
+        t = network.drift_in(z).tanh()
+        got = z @ network.drift_matrix.T + t @ network.drift_out.T + network.drift_bias
+        loss = ((got - y) * weight).square().mean()
+        loss.backward()
+        return loss
+
+    with torch.no_grad():
+        nn.init.normal_(network.drift_out, std=float(rest.std()) * 0.3)
+    search.step(error)
+
+
+def _affine(inputs: Array, outputs: Array) -> Array:
+    """The matrix (inputs + 1, outputs) of least squares, its bias last."""
+    whole = np.column_stack((inputs, np.ones(len(inputs))))
+    return np.linalg.lstsq(whole, outputs, rcond=None)[0]
+
+
+class Unrolled(Learner):
+    """`Recursion` with its gradients by kernels/learned_noise_gradients.py, far faster."""
+
+    def __init__(self, network: NoiseNetwork, model: StateSpace, loss_name: str = "mixed") -> None:
+        if loss_name not in LOSSES:
+            raise ValueError(f"loss = '{loss_name}', but there are {', '.join(LOSSES)}")
+        self.network, self.model, self.loss_name = network, model, loss_name
+
+    def start(self, states: Array) -> tuple[Array, Array, Array]:
+        rows = len(states)
+        covariance = np.tile(self.model.initial_covariance, (rows, 1, 1))
+        return np.array(states, np.float64), covariance, self.network.first(rows).numpy()
+
+    def teach(self, track: Any, part: Trajectories) -> tuple[float, Any]:
+        loss, end, by_means, by_covariances = self._pass(track, part)
+        if math.isfinite(loss):
+            self._back(part, by_means, by_covariances)
+        return loss, end
+
+    def judge(self, track: Any, part: Trajectories) -> tuple[float, Any]:
+        loss, end, _, _ = self._pass(track, part)
+        return (math.exp(2.0 * loss) if self.loss_name == "mse" else loss), end
+
+    def _pass(self, track: Any, part: Trajectories) -> tuple[float, Any, Array, Array]:
+        """Loss, end, and the gradients by updated means and covariances."""
+        model, hyper = self.model, self.network.hyper
+        observations = np.ascontiguousarray(part.observations, np.float64)
+        rows, time, n = observations.shape
+        m = model.size
+        self._values, self._tape = self._parameters(), Tape.empty(rows, time, m, n, hyper["units"])
+        means, covariances = np.empty((rows, time, m)), np.empty((rows, time, m, m))
+        end = tuple(array.copy() for array in track)
+        forward(
+            observations, np.ascontiguousarray(part.intervals), model.linearise, model.parameters,
+            model.observe_linearised, model.observe_parameters, model.angles, model.step_s,
+            hyper["drift"] >= 0, hyper["tilt"], *self._values, *end, self._tape, means,
+            covariances,
+        )  # fmt: skip
+        off = means - part.states
+        squared = float(np.square(off).mean())
+        if not (math.isfinite(squared) and np.isfinite(covariances).all()):
+            return math.nan, end, off, covariances
+        loss, by_means, by_covariances = 0.0, np.zeros_like(means), np.zeros_like(covariances)
+        share = {"mse": 0.0, "mixed": 0.5, "likelihood": 1.0}[self.loss_name]
+        if share < 1.0:
+            loss += (1.0 - share) * 0.5 * math.log(max(squared, 1e-300))
+            by_means += (1.0 - share) / (off.size * squared) * off
+        if share:
+            with np.errstate(all="ignore"):
+                _, spread = np.linalg.slogdet(covariances)
+            inverse = np.linalg.inv(covariances)
+            pulled = (inverse @ off[..., None])[..., 0]
+            loss += share * 0.5 * float((spread + (pulled * off).sum(-1) - m).mean()) / m
+            by_means += share / off.size * pulled
+            outer = pulled[..., :, None] * pulled[..., None, :]
+            by_covariances += 0.5 * share / off.size * (inverse - outer)
+        return loss, end, by_means, by_covariances
+
+    def _back(self, part: Trajectories, by_means: Array, by_covariances: Array) -> None:
+        network, hyper = self.network, self.network.hyper
+        found = Parameters(*(np.zeros_like(array) for array in self._values))
+        backward(
+            np.ascontiguousarray(part.intervals), self.model.step_s, hyper["drift"] >= 0,
+            hyper["tilt"], *self._values, np.ascontiguousarray(part.observations, np.float64),
+            self._tape, by_means, by_covariances, found,
+        )  # fmt: skip
+        m, n = self.model.size, self.model.rows
+        by_Q, by_R = (torch.from_numpy(array) for array in found[:2])
+        torch.autograd.backward(network.covariances(), (by_Q, by_R))
+        if hyper["units"]:
+            for name, array in zip(
+                ("weight_ih", "weight_hh", "bias_ih", "bias_hh"), found[2:6], strict=True
+            ):
+                _add(getattr(network.cell, name), array)
+            _add(network.told.weight, found.told[:, :-1])
+            _add(network.told.bias, found.told[:, -1])
+        if hyper["drift"] >= 0:
+            _add(network.drift_matrix, found.affine[:, :m])
+            _add(network.drift_bias, found.affine[:, m])
+            _add(network.drift_in.weight, found.drift[:, :m])
+            _add(network.drift_in.bias, found.drift[:, 2 * m])
+            _add(network.drift_out, found.drift[:, m : 2 * m].T)
+        if hyper["tilt"]:
+            _add(network.tilt_matrix, found.tilt[:, :n])
+            _add(network.tilt_bias, found.tilt[:, n])
+
+    def _parameters(self) -> Parameters:
+        arrays = {name: t.numpy() for name, t in self.network.state_dict().items()}
+        noise = noise_of(self.network.hyper, arrays)
+        units = self.network.hyper["units"]
+        empty = (np.zeros((0, 0)), np.zeros((0, 0)), np.zeros(0), np.zeros(0))
+        names = ("cell.weight_ih", "cell.weight_hh", "cell.bias_ih", "cell.bias_hh")
+        cell = tuple(arrays[name] for name in names) if units else empty
+        return Parameters(
+            noise.Q, noise.R, *cell, noise.told, noise.drift, noise.affine, noise.tilt
+        )
+
+
+def _add(parameter: Any, gradient: Array) -> None:
+    """Add to the gradient of a parameter, unless it does not learn."""
+    if parameter.requires_grad:
+        tensor = torch.from_numpy(np.ascontiguousarray(gradient))
+        parameter.grad = tensor.clone() if parameter.grad is None else parameter.grad + tensor
