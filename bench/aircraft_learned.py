@@ -62,6 +62,7 @@ SCALES = {
     "constant_velocity": (SIZE_M,) * 2 + (SIZE_M / STEP_S,) * 2,
     "coordinated_turn": (SIZE_M,) * 2 + (SIZE_M / STEP_S,) * 2 + (0.01,),
 }
+JOINED, THINNED = 0.15, 0.2  # shares of the training pieces, see `disturbed`
 BOOTSTRAPS = 2000
 
 
@@ -240,6 +241,29 @@ def windows(words: Words, length: int, stride: int, copies: int, seed: int) -> t
     return found @ turning, np.stack([times for _, times in pieces])
 
 
+def disturbed(seen: Array, intervals: Array, seed: int) -> tuple[Array, Array]:
+    """The same pieces, of which some change their way abruptly and some miss reports.
+
+    From those a network learns to find a track again that it has lost, and intervals other than
+    those of the file; without them it takes all of a circling glider for outliers.
+    """
+    rng = np.random.default_rng([seed, 1])
+    seen, intervals = seen.copy(), intervals.copy()
+    count, length, _ = seen.shape
+    for row in np.flatnonzero(rng.random(count) < JOINED):  # goes on as another piece does
+        cut, other = rng.integers(5, length - 5), rng.integers(count)
+        seen[row, cut:] = seen[row, cut - 1] + seen[other, cut:] - seen[other, cut - 1]
+    for row in np.flatnonzero(rng.random(count) < THINNED):
+        kept = rng.random(length) < rng.uniform(0.3, 0.9)
+        kept[0] = True
+        times = np.cumsum(intervals[row])[kept]
+        places = seen[row, kept]
+        seen[row], intervals[row] = np.nan, 0.0
+        seen[row, : len(times)] = places
+        intervals[row, 1 : len(times)] = np.diff(times)
+    return seen, intervals
+
+
 def train_network(options: argparse.Namespace) -> None:
     """Fit a KalmanNet to foretell positions; writes its arrays and how it went."""
     import torch
@@ -263,6 +287,8 @@ def train_network(options: argparse.Namespace) -> None:
 
     def lessons(part: str, length: int, stride: int, copies: int) -> Trajectories:
         seen, times = windows(load(part, options.file), length, stride, copies, options.seed)
+        if part == "training" and options.disturbed:
+            seen, times = disturbed(seen, times, options.seed)
         return Trajectories(np.zeros((*times.shape, model.size)), seen, times)
 
     schedule = Schedule(
@@ -443,8 +469,8 @@ def main() -> None:
     keeping.add_argument("network", type=Path)
     training = commands.add_parser("train")
     training.add_argument("--seed", type=int, default=0)
-    training.add_argument("--steps", type=int, default=900)
-    training.add_argument("--every", type=int, default=75)
+    training.add_argument("--steps", type=int, default=450)
+    training.add_argument("--every", type=int, default=90)
     training.add_argument("--batch", type=int, default=32)
     training.add_argument("--rate", type=float, default=4e-3)
     training.add_argument("--length", type=int, default=60)
@@ -452,6 +478,7 @@ def main() -> None:
     training.add_argument("--in-mult", type=int, default=5)
     training.add_argument("--out-mult", type=int, default=10)
     training.add_argument("--motion", default="constant_velocity")
+    training.add_argument("--disturbed", action="store_true", help=disturbed.__doc__)
     training.add_argument("--scaled", type=int, default=1)
     training.add_argument("--name", default="aircraft_kalmannet")
     training.add_argument("--out", default=os.environ.get("JOB_OUT", "."))

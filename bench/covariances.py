@@ -228,7 +228,7 @@ def knows_which(setting: Setting, test: Known, seed: int) -> Track:
     rng.standard_normal((count * steps, 1))
     first = (rng.random((count * steps, 1)) < 0.6).reshape(count, steps)
     model = setting.model
-    F, Q, H = (part for part in model.matrices(np.ones(1)))
+    F, Q, _ = model.matrices(np.ones(1))
     out = Track.empty((count, steps), m, 1)
     x = np.tile(model.initial, (count, 1))
     P = np.tile(model.initial_covariance, (count, 1, 1))

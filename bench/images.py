@@ -331,7 +331,8 @@ class Study:
         few = Drawn(*(a[: max(len(a) // 3, 1)] for a in self.test)), self.test
         self.test = few[0]  # matching is slow
         guess = centroid(scene, self.training)
-        self.follow("matching", matching(scene, self.case, bank, guess))
+        if o.matching:
+            self.follow("matching", matching(scene, self.case, bank, guess))
         self.test = few[1]
         self.follow("centroid", guess)
         self.encoder(o)
@@ -485,8 +486,9 @@ def main() -> None:
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--out", required=True)
     one.add_argument("--cases", default=",".join(CASES))
-    one.add_argument("--steps", type=int, default=3000, help="of the encoder's training")
-    one.add_argument("--gain-steps", type=int, default=900, help="of KalmanNet's training")
+    one.add_argument("--steps", type=int, default=1500, help="of the encoder's training")
+    one.add_argument("--gain-steps", type=int, default=450, help="of KalmanNet's training")
+    one.add_argument("--matching", action=argparse.BooleanOptionalAction, default=True)
     one.add_argument("--share", type=float, default=1.0, help="of all trajectories; for a try")
     parts.add_parser("table").add_argument("files", nargs="+")
     parts.add_parser("speed")

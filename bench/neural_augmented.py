@@ -1,6 +1,6 @@
 """The neural-augmented smoother beside the extended RTS smoother tuned with the same model.
 
-    python -m bench.neural_augmented train FOLDER taylor 0 --seconds 120  # model, seed; into FOLDER
+    python -m bench.neural_augmented train FOLDER taylor 0 --steps 1200  # model, seed; into FOLDER
     python -m bench.neural_augmented table FOLDER                         # all that is there
     python -m bench.neural_augmented missing FOLDER                       # with observations gone
     python -m bench.neural_augmented speed FOLDER
@@ -28,12 +28,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from bench.kalmannet import RUNGE_KUTTA, START_VARIANCE, TAYLOR, decibel, simulated
 from bench.lorenz import STEP_S
 from blocks.kernels import smoother, state_space
 from blocks.kernels.neural_augmented import GraphNetwork, NeuralSmoother
 from blocks.kernels.state_space import StateSpace
+from blocks.trainer.neural_augmented import USUAL
+from blocks.training import trajectories
+from blocks.training.neural_augmented import Smoothing, fresh
+from blocks.training.trajectories import Trajectories
 from pipeline.weights import Weights
 
 Array = np.ndarray[Any, Any]
@@ -102,61 +107,53 @@ def path_of(folder: Path, name: str, seed: int) -> Path:
 # --- Training -------------------------------------------------------------------------------------
 
 
-def train(folder: Path, name: str, seed: int, seconds: float, options: dict[str, Any]) -> None:
-    """Train for so much processor time, keeping the best weights so far in a file."""
-    import torch
+def learned(
+    model: StateSpace, training: Trajectories, held_out: Trajectories, seed: int,
+    schedule: dict[str, Any], keep: Callable[[Weights], None], **hyper: Any,
+) -> Weights:  # fmt: skip
+    """Weights for this model, each better ones handed to `keep` when they are found.
 
-    from blocks.trainer.neural_augmented import USUAL
-    from blocks.training.neural_augmented import Smoothing, fresh
-    from blocks.training.trajectories import Trajectories
-    from blocks.training.trajectories import train as fit
-
+    schedule   what differs from the usual one
+    """
     torch.set_num_threads(1)
     torch.manual_seed(seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    began = time.process_time()
-    model = model_of(name, tuned(name) * options.pop("noise"))
-    sets = []
-    for count, steps, which in ((20, 2000, 100 + seed), (8, 1000, 200)):
-        states, seen, _ = simulated(count, steps, which)
-        sets.append(Trajectories(states, seen, np.full(seen.shape[:2], STEP_S)))
-    schedule = USUAL._replace(
-        **{key: options.pop(key) for key in list(options) if key in USUAL._fields}
-    )
-    network, unit = fresh(
-        model, sets[0], step="newton", start="smoother", rate=0.005, sees_states=True, **options
-    )
-    learner = Smoothing(network, model, unit)
-    rows = np.arange(schedule.batch) % 20
-    part = sets[0].part(rows, slice(1, 1 + schedule.piece))
-    learner.teach(learner.start(sets[0].states[rows, 0]), part)  # compiles
-    clock = time.process_time()
-    for _ in range(5):
-        learner.teach(learner.start(sets[0].states[rows, 0]), part)
-    each = (time.process_time() - clock) / 5
-    schedule = schedule._replace(steps=max(int(seconds / (1.1 * each)), 1))
-    print(name, seed, schedule, f"{1e3 * each:.0f} ms a step", options, flush=True)
-    best = [np.inf]
+    sizes = {"width": 32, "wide": 64, "iterations": 4, "step": "newton", "start": "smoother",
+             "rate": 0.005, "sees_states": True, **hyper}  # fmt: skip
+    network, unit = fresh(model, training, **sizes)
+    began, best = time.process_time(), [np.inf]
+
+    def made() -> Weights:
+        noise = float(model.parameters[0])
+        return Weights(NAME, 1, network.arrays(), {**network.hyper, "process_noise": noise})
 
     def look(taken: int, _: int, text: str) -> None:
-        held_out = float(text.split()[3].rstrip(","))
-        if held_out < best[0]:
-            best[0] = held_out
-            keep()
-        scales = (10.0 * network.log_scale.detach()).tolist()
-        print(
-            f"{taken:6d} {text}; {decibel(held_out):.2f} dB, log Q {np.round(scales, 2)}, "
-            f"{time.process_time() - began:.0f} s",
-            flush=True,
-        )
+        found = float(text.split()[3].rstrip(","))
+        if found < best[0]:
+            best[0] = found
+            keep(made())
+        spent = time.process_time() - began
+        print(f"{taken:6d} {text}; {decibel(found):.2f} dB, {spent:.0f} s", flush=True)
 
-    def keep() -> None:
-        hyper = {**network.hyper, "process_noise": model.parameters[0]}
-        data = Weights(NAME, 1, network.arrays(), hyper).to_bytes()
-        path_of(folder, name, seed).write_bytes(data)
+    plan = USUAL._replace(**schedule)
+    trajectories.train(Smoothing(network, model, unit), model, training, held_out, plan, seed, look)
+    return made()
 
-    fit(learner, model, *sets, schedule, seed, look)
-    keep()
+
+def drawn(count: int, steps: int, seed: int) -> Trajectories:
+    states, seen, _ = simulated(count, steps, seed)
+    return Trajectories(states, seen, np.full(seen.shape[:2], STEP_S))
+
+
+def train(folder: Path, name: str, seed: int, schedule: dict[str, Any]) -> None:
+    """Train, keeping the best weights so far in a file."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def keep(weights: Weights) -> None:
+        path_of(folder, name, seed).write_bytes(weights.to_bytes())
+
+    model = model_of(name, tuned(name))
+    sets = drawn(20, 2000, 100 + seed), drawn(8, 1000, 200)
+    keep(learned(model, *sets, seed, schedule, keep))
     table(folder, [name])
 
 
@@ -244,20 +241,12 @@ def main() -> None:
     two.add_argument("folder", type=Path)
     two.add_argument("model", choices=MODELS)
     two.add_argument("seed", type=int)
-    two.add_argument("--seconds", type=float, default=120.0, help="of processor time")
-    two.add_argument("--noise", type=float, default=1.0, help="of the tuned q2, to start from")
-    two.add_argument("--iterations", type=int, default=4)
-    two.add_argument("--width", type=int, default=32)
-    two.add_argument("--wide", type=int, default=64)
-    two.add_argument("--piece", type=int, default=100)
+    two.add_argument("--steps", type=int, default=1200, help="of Adam")
     two.add_argument("--batch", type=int, default=8)
-    two.add_argument("--rate", type=float, default=1e-2)
-    two.add_argument("--every", type=int, default=100)
     chosen = vars(parser.parse_args())
     part, folder = chosen.pop("what"), chosen.pop("folder")
     if part == "train":
-        name, seed, seconds = (chosen.pop(key) for key in ("model", "seed", "seconds"))
-        train(folder, name, seed, seconds, chosen)
+        train(folder, chosen.pop("model"), chosen.pop("seed"), chosen)
         return
     PARTS[part](folder, chosen["models"] or list(MODELS))
 

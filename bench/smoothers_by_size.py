@@ -1,6 +1,6 @@
 """Error of smoothers by how much they learned from, in the setting of the hybrid paper.
 
-    python -m bench.smoothers_by_size train FOLDER hybrid 0 --seconds 300   # method, seed
+    python -m bench.smoothers_by_size train FOLDER hybrid 0 --steps 600   # method, seed
     python -m bench.smoothers_by_size join FOLDER sizes.json                # all that is there
 
 Garcia Satorras, Akata, Welling, "Combining generative and discriminative models for hybrid
@@ -16,23 +16,22 @@ network   the graph network alone, from the observations
 smoother  the extended RTS smoother; its process noise is tuned on the same samples
 
 A method learns from trajectories of at most 1000 samples and is stopped on a quarter as many more
-of its own; test trajectories, 10 of 1000, are the same for all. Every point gets as much time.
+of its own; test trajectories, 10 of 1000, are the same for all. Every point gets as many steps.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.neural_augmented import GRID, augmented, decibel, errors, extended
+from bench.neural_augmented import GRID, augmented, decibel, errors, extended, learned
 from blocks.kernels import state_space
 from blocks.kernels.state_space import StateSpace
-from pipeline.weights import Weights
+from blocks.training.trajectories import Trajectories
 
 Array = np.ndarray[Any, Any]
 
@@ -81,62 +80,35 @@ def tuned(states: Array, seen: Array) -> float:
     return min(found, key=lambda q: found[q])
 
 
-def learned(
-    method: str, seed: int, best: float, training: tuple[Array, Array],
-    held_out: tuple[Array, Array], seconds: float,
-) -> tuple[Weights, int]:  # fmt: skip
-    """Weights after so much processor time, and the steps of Adam that they took."""
-    import torch
-
-    from blocks.training.neural_augmented import Smoothing, fresh
-    from blocks.training.trajectories import Schedule, Trajectories, train
-
-    torch.set_num_threads(1)
-    torch.manual_seed(seed)
-    model = model_of(best)
-    sets = [
-        Trajectories(states, seen, np.full(seen.shape[:2], STEP_S))
-        for states, seen in (training, held_out)
-    ]
-    piece = min(100, sets[0].states.shape[1] - 1, sets[1].states.shape[1])
-    network, unit = fresh(model, sets[0], width=32, wide=64, sees_states=True, **OPTIONS[method])
-    learner = Smoothing(network, model, unit)
-    rows = np.zeros(8, np.int64)
-    part = sets[0].part(rows, slice(1, 1 + piece))
-    for turn in range(4):
-        if turn == 1:
-            clock = time.process_time()
-        learner.teach(learner.start(sets[0].states[rows, 0]), part)
-    steps = max(int(seconds / (1.15 * (time.process_time() - clock) / 3)), 1)
-    schedule = Schedule(
-        steps=steps, piece=piece, batch=8, long_steps=0, rate=5e-3, decay=0.0,
-        every=max(steps // 20, 1), patience=20,
-    )  # fmt: skip
-    found = train(learner, model, *sets, schedule, seed)
-    return Weights(method, 1, network.arrays(), network.hyper), found.steps
+def with_intervals(states: Array, seen: Array) -> Trajectories:
+    return Trajectories(states, seen, np.full(seen.shape[:2], STEP_S))
 
 
-def train_all(folder: Path, method: str, seed: int, seconds: float, sizes: tuple[int, ...]) -> None:
+def train_all(folder: Path, method: str, seed: int, steps: int, sizes: tuple[int, ...]) -> None:
     """Learn from each number of samples, keeping what came out after each."""
     folder.mkdir(parents=True, exist_ok=True)
     test = simulated(10_000, 7)
     points: list[dict[str, Any]] = []
     for size in sizes:
         training, held_out = simulated(size, 100 + seed), simulated(max(size // 4, 50), 200 + seed)
-        best, steps = tuned(*training), 0
+        best = tuned(*training)
         if method == "smoother":
             smooth = extended(model_of(best))
         else:
-            weights, steps = learned(method, seed, best, training, held_out, seconds / len(sizes))
+            weights = learned(
+                model_of(best), *(with_intervals(*data) for data in (training, held_out)), seed,
+                {"steps": steps, "piece": min(100, 3 * size // 4), "every": max(steps // 20, 1),
+                 "patience": 20}, lambda weights: None, **OPTIONS[method],
+            )  # fmt: skip
             smooth = augmented(weights, model_of(best))
         off = errors(smooth, *test, STEP_S)
         points.append(
             {"samples": size, "mse": float(off.mean()), "mse_db": decibel(off.mean()),
-             "trajectories": off.tolist(), "process_noise": best, "steps": steps}
+             "trajectories": off.tolist(), "process_noise": best}
         )  # fmt: skip
         print(
             f"{method} {seed} {size:6d} samples: {off.mean():.4f}, worst {off.max():.4f}, "
-            f"{decibel(off.mean()):.2f} dB, q2 = {best:.2g}, {steps} steps", flush=True,
+            f"{decibel(off.mean()):.2f} dB, q2 = {best:.2g}", flush=True,
         )  # fmt: skip
         text = json.dumps({"method": method, "seed": seed, "points": points}, indent=1)
         (folder / f"{method}-{seed}.json").write_text(text + "\n", encoding="utf-8")
@@ -166,7 +138,7 @@ def main() -> None:
     one.add_argument("folder", type=Path)
     one.add_argument("method", choices=[*OPTIONS, "smoother"])
     one.add_argument("seed", type=int)
-    one.add_argument("--seconds", type=float, default=300.0, help="of processor time, in all")
+    one.add_argument("--steps", type=int, default=600, help="of Adam, for each number")
     one.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     two = what.add_parser("join")
     two.add_argument("folder", type=Path)
@@ -175,7 +147,7 @@ def main() -> None:
     if chosen.what == "join":
         join(chosen.folder, chosen.path)
         return
-    train_all(chosen.folder, chosen.method, chosen.seed, chosen.seconds, tuple(chosen.sizes))
+    train_all(chosen.folder, chosen.method, chosen.seed, chosen.steps, tuple(chosen.sizes))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from gain_networks import (
 )
 from graph_networks import random_graph
 from image_encoders import random_encoder
+from learned_noises import constant_noise, random_noise
 from random_layers import random_layers
 from recurrent_networks import random_network
 from rtl_tcp_server import Server, sending
@@ -779,6 +780,16 @@ CASES = [
         "tracker.recursive_kalmannet", "words", WALK,
         {"observations": ("word time observation", words(SEEN))},
         weights=lambda: calibrated(random_recursive(2, 2), np.eye(2), np.eye(2)),
+    ),
+    Case(
+        "tracker.learned_noise", "stream", TURN,
+        {"observations": ("time observation", SEEN), "interval_s": ("time", UNEVEN)},
+        weights=lambda: random_noise(5, 2),
+    ),
+    Case(
+        "tracker.learned_noise", "words", WALK,
+        {"observations": ("word time observation", words(SEEN))},
+        weights=lambda: constant_noise(np.eye(2), np.eye(2)),
     ),
     Case(
         "tracker.moving_horizon", "stream", {**TURN, "window": 7},

@@ -147,7 +147,7 @@ def branch(
         source, width, at = at, units, at + padded(units)
     layer(weights, places[first + 1 + cells], units, middle, RELU, y, source, y, at)
     layer(weights, places[first + 2 + cells], middle, n_out, LINEAR, y, at, y, at + padded(middle))
-    return at + padded(middle)
+    return int(at + padded(middle))
 
 
 def branch_layers(
@@ -163,7 +163,7 @@ def branch_layers(
 
 def branch_width(wide: int, units: int, cells: int, middle: int, n_out: int) -> int:
     """Columns that a `branch` writes."""
-    return padded(wide) + cells * padded(units) + padded(middle) + padded(n_out)
+    return int(padded(wide) + cells * padded(units) + padded(middle) + padded(n_out))
 
 
 @njit(cache=True, nogil=True)

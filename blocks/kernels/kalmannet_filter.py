@@ -236,8 +236,8 @@ class Filters:
             wanted = CARRIED if self._carries else TOLD
         _run(
             network.weights, network.places, m, n, self._sizes, self._scales, model.advance,
-            model.linearise, model.parameters, model.observe, model.observe_linearised, model.observe_parameters,
-            model.angles, *self._noise, model.linear_seen, TILE if together else 1, wanted,
+            model.linearise, model.parameters, model.observe, model.observe_linearised,
+            model.observe_parameters, model.angles, *self._noise, model.linear_seen, TILE if together else 1, wanted,
             observations, intervals, *tracks, *self._scratch, *out, done,
         )  # fmt: skip
         return done
@@ -254,7 +254,10 @@ def put(
     values: Array, row: int, count: int, scales: Array, first: int, features: Array, to: int,
     at: int,
 ) -> None:  # fmt: skip
-    """Put a row of values (rows, count) among the features: divided by its length, or in scales from `first` on."""
+    """Put a row of values (rows, count) among the features.
+
+    It is divided by its length, or in the scales from `first` on.
+    """
     squared = 0.0
     for j in range(count):
         value = values[row, j]
@@ -486,7 +489,7 @@ def _carry(
     intervals  nominal ones that went by
     work       C in its last; the one before stays all zeros
     """
-    n, m = H.shape
+    m = H.shape[1]
     Rp, Hp, A, B, K, e, S, P, moved, noise, zeros, C = work
     rows = _came(gains, row, innovations, track, t, H, R, work)
     for i in range(m):
@@ -538,7 +541,7 @@ def _spread(
     R: Array, work: tuple[Array, ...],
 ) -> tuple[float, float]:  # fmt: skip
     """Write the updated covariance that a gain tells; returns nis and the determinant of S."""
-    n, m = H.shape
+    m = H.shape[1]
     Rp, Hp, A, B, K, e, solved = work[:7]
     rows = _came(gains, row, innovations, track, t, H, R, work)
     for i in range(m):

@@ -157,12 +157,12 @@ class Filter:
             np.zeros((k, k)), np.empty(m), np.empty((m, m)), np.empty((m, m)), np.empty(n),
             np.empty((n, m)), np.empty((k, k)), np.empty((n, n)), np.empty((n, n)), np.empty(n),
             np.empty(m), np.empty(m + n), aligned(1, padded(FEATURES * n)),
-            aligned(1, padded(max(units, 1))), np.empty((5, k, k)),
+            aligned(1, padded(units)), np.empty((5, k, k)),
         )  # fmt: skip
 
     def hidden(self) -> Array:
         """The state of the network before the first step."""
-        return np.zeros((1, padded(max(self.noise.sizes[2], 1))), np.float32)
+        return np.zeros((1, padded(self.noise.sizes[2])), np.float32)
 
     def run(
         self, observations: Array, intervals: Array, mean: Array, covariance: Array, hidden: Array,

@@ -116,7 +116,7 @@ class RecursiveGain(NamedTuple):
 
     @classmethod
     def of(
-        cls, arrays: Mapping[str, Any], state_scales: Array, seen_scales: Array, m: int, n: int,
+        cls, arrays: Mapping[str, Any], m: int, n: int, state_scales: Array, seen_scales: Array,
         in_mult: int = 20, out_mult: int = 10, units: int = 10,
     ) -> RecursiveGain:  # fmt: skip
         """From the arrays of each of `layers`, as torch's modules hold them."""
@@ -150,5 +150,8 @@ def network_of(hyper: Mapping[str, Any], arrays: Mapping[str, Array]) -> Recursi
 
     Raises ValueError where they do not fit together, KeyError for scales that are not there.
     """
-    scales = arrays["scales.states"], arrays["scales.observations"]
-    return RecursiveGain.of(by_layer(arrays), *scales, **sizes_of(hyper))
+    sizes: dict[str, Any] = sizes_of(hyper)
+    return RecursiveGain.of(
+        by_layer(arrays), state_scales=arrays["scales.states"],
+        seen_scales=arrays["scales.observations"], **sizes,
+    )  # fmt: skip

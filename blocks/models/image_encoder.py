@@ -40,7 +40,7 @@ class ImageEncoder(nn.Module):
         kernels: Sequence[int] = (5, 3, 3), hidden: Sequence[int] = (32,), extra: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.hyper = {
+        self.hyper: dict[str, Any] = {
             "side": side, "angles": [bool(a) for a in angles], "channels": list(channels),
             "kernels": list(kernels), "hidden": list(hidden), "extra": extra,
         }  # fmt: skip
@@ -50,6 +50,7 @@ class ImageEncoder(nn.Module):
         for n_in, n_out, kernel in zip([2, *channels[:-1]], channels, kernels, strict=True):
             self.convs.append(nn.Conv2d(n_in, n_out, kernel, stride=2, padding=kernel // 2))
             last = (last + 2 * (kernel // 2) - kernel) // 2 + 1
+        self.convs.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.width = last * last * channels[-1]
         sizes = [self.width + extra, *hidden, self.parts + self.numbers]
         self.dense = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(sizes))
@@ -60,6 +61,7 @@ class ImageEncoder(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """What the convolutions find, (rows, width)."""
         x = torch.stack((images, 4.0 * images * (1.0 - images)), 1)
+        x = x.contiguous(memory_format=torch.channels_last)  # trains a third faster
         for conv in self.convs:
             x = conv(x).relu()
         return x.permute(0, 2, 3, 1).flatten(1)
@@ -79,12 +81,10 @@ class ImageEncoder(nn.Module):
     def arrays(self) -> dict[str, Any]:
         """Name -> float32 array, with centres and scales within the layers beside them."""
         found: dict[str, Any] = {}
-        for k, conv in enumerate(self.convs):
-            found[f"conv{k}.weight"] = array_of(conv.weight)
-            found[f"conv{k}.bias"] = array_of(conv.bias)
-        for k, layer in enumerate(self.dense):
-            found[f"dense{k}.weight"] = array_of(layer.weight)
-            found[f"dense{k}.bias"] = array_of(layer.bias)
+        for kind, layers in (("conv", self.convs), ("dense", self.dense)):
+            for k, layer in enumerate(layers):
+                for name, parameter in layer.named_parameters():
+                    found[f"{kind}{k}.{name}"] = array_of(parameter)
         first, last = "dense0", f"dense{len(self.dense) - 1}"
         weight = found[f"{first}.weight"][:, self.width :]
         weight /= array_of(self.extra_scale)

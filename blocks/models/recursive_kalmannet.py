@@ -25,6 +25,7 @@ class RecursiveNetwork(FilterNetwork):
     """
 
     has_geometry = True
+    square_scales: tuple[Tensor, Tensor]
 
     def __init__(
         self, m: int, n: int, state_scales: Sequence[float] = (), seen_scales: Sequence[float] = (),
@@ -37,10 +38,10 @@ class RecursiveNetwork(FilterNetwork):
         self.K = Branch(count, wide, size, 1, out_mult * mn, mn)
         self.C = Branch(count + mn, wide, size, 1, out_mult * triangle, triangle)
         self.register_buffer("used", torch.ones(count), persistent=False)
-        self.square_scales = tuple(
-            torch.tensor(given or [1.0] * size, dtype=torch.float64)
-            for given, size in ((list(state_scales), m), (list(seen_scales), n))
-        )  # type: ignore[assignment]
+        self.square_scales = (
+            torch.tensor(list(state_scales) or [1.0] * m, dtype=torch.float64),
+            torch.tensor(list(seen_scales) or [1.0] * n, dtype=torch.float64),
+        )
 
     @property
     def hyper(self) -> dict[str, Any]:
@@ -50,16 +51,16 @@ class RecursiveNetwork(FilterNetwork):
         }  # fmt: skip
 
     def arrays(self) -> dict[str, Any]:
-        states, observations = (scale.numpy().copy() for scale in self.square_scales or ())
+        states, observations = (scale.numpy().copy() for scale in self.square_scales)
         return {
             **super().arrays(), "scales.states": states, "scales.observations": observations
         }  # fmt: skip
 
     def load(self, arrays: dict[str, Any]) -> None:
         super().load(arrays)
-        self.square_scales = tuple(
-            torch.tensor(arrays[f"scales.{name}"]) for name in ("states", "observations")
-        )  # type: ignore[assignment]
+        self.square_scales = (
+            torch.tensor(arrays["scales.states"]), torch.tensor(arrays["scales.observations"])
+        )  # fmt: skip
 
     def start(self, rows: int) -> Hidden:
         return *self.K.start(rows), *self.C.start(rows)
@@ -80,4 +81,4 @@ class RecursiveNetwork(FilterNetwork):
         C[:, rows, columns] = told[:, m * self.n :]
         diagonal = torch.eye(m, dtype=torch.bool)
         C = torch.where(diagonal, nn.functional.softplus(C), C)
-        return C * (self.square_scales or ())[0].to(C)[:, None]
+        return C * self.square_scales[0].to(C)[:, None]

@@ -55,7 +55,7 @@ class PredictionError(Sink, name="sink.prediction_error"):
         self._worst = -math.inf  # mean square of a word
         self._words = 0
         self._likely = np.zeros(2)  # sum of the log-likelihoods [nat], and of how many
-        self._trails: list[tuple[Array, Array]] = []
+        self._trails: list[tuple[Array, ...]] = []  # observations, estimates, distances
 
     def process(
         self,
@@ -88,20 +88,18 @@ class PredictionError(Sink, name="sink.prediction_error"):
                 self._words += 1
                 self._worst = max(self._worst, float(own[came].mean()))
         if observations is not None and estimates is not None:
-            self._keep(observations, estimates, whole)
+            self._keep((observations, estimates, np.sqrt(squares)), whole)
 
-    def _keep(self, observations: Array, estimates: Array, whole: bool) -> None:
+    def _keep(self, new: tuple[Array, ...], whole: bool) -> None:
         """Note what the picture shows: the last words, or the end of the stream."""
         if whole:
-            old = self._trails[0] if self._trails else (observations[:0], estimates[:0])
-            seen, found = (
-                np.concatenate([a, b[-STEPS:]])[-STEPS:]
-                for a, b in zip(old, (observations, estimates), strict=True)
-            )
-            self._trails = [(seen, found)]
+            old = self._trails[0] if self._trails else tuple(array[:0] for array in new)
+            joined = (np.concatenate([a, b[-STEPS:]]) for a, b in zip(old, new, strict=True))
+            self._trails = [tuple(array[-STEPS:] for array in joined)]
             return
-        words = zip(observations[-SHOWN:], estimates[-SHOWN:], strict=True)
-        self._trails = [*self._trails, *((a.copy(), b.copy()) for a, b in words)][-SHOWN:]
+        words = zip(*(array[-SHOWN:] for array in new), strict=True)
+        kept = (tuple(array.copy() for array in word) for word in words)
+        self._trails = [*self._trails, *kept][-SHOWN:]
 
     def report(self, folder: Path | None) -> Mapping[str, Any]:
         steps = sum(sums[1] for sums in self._streams.values())
@@ -144,8 +142,9 @@ class PredictionError(Sink, name="sink.prediction_error"):
         found["likely"] = self._likely.copy()
         for number, name in enumerate(names):
             found[f"sums_{number}"] = self._streams[name].copy()
-        for number, (seen, estimates) in enumerate(self._trails):
-            found[f"seen_{number}"], found[f"found_{number}"] = seen.copy(), estimates.copy()
+        for number, trail in enumerate(self._trails):
+            for place, array in enumerate(trail):
+                found[f"trail_{number}_{place}"] = array.copy()
         return found
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -157,7 +156,7 @@ class PredictionError(Sink, name="sink.prediction_error"):
         self._worst, self._words = float(notes["worst"]), int(notes["words"])
         self._likely = np.array(state["likely"])
         self._trails = [
-            (np.array(state[f"seen_{number}"]), np.array(state[f"found_{number}"]))
+            tuple(np.array(state[f"trail_{number}_{place}"]) for place in range(3))
             for number in range(notes["trails"])
         ]
 
@@ -166,11 +165,11 @@ class PredictionError(Sink, name="sink.prediction_error"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(8.0, 5.6), layout="constrained")
+        figure = Figure(figsize=(8.0, 7.6), layout="constrained")
         FigureCanvasAgg(figure)
-        axes, (a, b) = figure.subplots(), self.plane
+        (axes, below), (a, b) = figure.subplots(2, height_ratios=(3, 1)), self.plane
         labels = ["observed", "estimated"]
-        for seen, found in self._trails:
+        for seen, found, away in self._trails:
             came = ~np.isnan(seen).any(axis=1)
             axes.plot(
                 seen[came, a], seen[came, b], "o", color="black", markersize=1.5, label=labels[0]
@@ -178,13 +177,17 @@ class PredictionError(Sink, name="sink.prediction_error"):
             axes.plot(
                 found[came, a], found[came, b], color="tab:blue", linewidth=0.8, label=labels[1]
             )
+            below.semilogy(np.flatnonzero(came), away[came], linewidth=0.6, alpha=0.7)
             labels = ["_", "_"]
         axes.set_xlabel(f"number {a} of the observation")
         axes.set_ylabel(f"number {b} of the observation")
         axes.set_title("the last tracks", fontsize=9)
         axes.set_aspect("equal", adjustable="datalim")
-        axes.grid(alpha=0.25)
         axes.legend(loc="best", fontsize=8)
+        below.set_xlabel("step")
+        below.set_ylabel("prediction error")
+        for one in (axes, below):
+            one.grid(alpha=0.25)
         figure.savefig(path, dpi=130)
 
 

@@ -23,8 +23,8 @@ class GainFilter(Learned, Modelled):
     """A filter that predicts by its model and corrects with a gain that a network tells.
 
     The recursion, missing observations and covariances are as kernels/kalmannet_filter.py says:
-    covariances, nis and log_likelihood are trustworthy where the weights were calibrated, as `kalvit
-    train` does, and then need no `observation_noise`. `process_noise` is not used.
+    covariances, nis and log_likelihood can be trusted where the weights were calibrated, as
+    `kalvit train` does, and then need no `observation_noise`. `process_noise` is not used.
 
     New weights go on from the states and covariances that were reached. So do the hidden states of
     the network if those of the new one are as many; else they begin anew.

@@ -11,31 +11,40 @@ from blocks.kernels.kalmannet_filter import Filters, Network
 from blocks.kernels.state_space import StateSpace
 from blocks.trainer.trajectories import trajectories
 from blocks.training.calibration import calibrated, filtered
-from blocks.training.trajectories import Learner, Schedule, train
+from blocks.training.trajectories import Learner, Schedule, Trajectories, train
 from pipeline.frame import Array
+from pipeline.models import Models
 from pipeline.train import Learnt, Lessons
 
 Kernel = Callable[[Mapping[str, Any], Mapping[str, Array]], Network]
 
 
 def learned(
-    learner: Learner, model: StateSpace, kernel: Kernel, lessons: Lessons, schedule: Schedule,
-    told: Mapping[str, Any],
+    block: Any, lessons: Lessons, schedule: Schedule, kernel: Kernel,
+    learner_of: Callable[[StateSpace, Trajectories], Learner], told: Mapping[str, Any],
+    *, calibrate: str,
 ) -> Learnt:  # fmt: skip
-    """Train the learner's network, then calibrate the covariances on what was held out.
+    """Train a network, then calibrate its covariances on what was held out.
 
-    kernel   makes of hyper and arrays the network that serves
-    told     options, for the card
+    kernel      makes of hyper and arrays the network that serves
+    learner_of  makes of a model and what there is to learn from the learner of a fresh network
+    told        options, for the card
+    calibrate   weights whose network stays as it is; "": train another
     """
+    model = block._build()
     held_out = trajectories(lessons.held_out, model.step_s)
-    found = train(
-        learner, model, trajectories(lessons.training, model.step_s), held_out, schedule,
-        lessons.seed, lessons.progress,
-    )  # fmt: skip
-    module = learner.network
-    arrays = module.arrays()
-    network = kernel(module.hyper, arrays)
+    if calibrate:
+        weights = Models().load(calibrate)
+        hyper, arrays = weights.hyper, dict(weights.arrays)
+        told = {"network": calibrate, "steps": 0, "long_steps": 0}
+    else:
+        known = trajectories(lessons.training, model.step_s)
+        learner = learner_of(model, known)
+        found = train(learner, model, known, held_out, schedule, lessons.seed, lessons.progress)
+        hyper, arrays = learner.network.hyper, learner.network.arrays()
+        told = {"steps": found.steps, **told}
+    network = kernel(hyper, arrays)
     arrays |= calibrated(network, model, held_out).arrays()
     off = filtered(Filters(network, model), held_out, spread=False).estimates - held_out.states
     scores = {"mse_db": 10.0 * float(np.log10(np.square(off).mean()))}
-    return Learnt(module.hyper, arrays, {"steps": found.steps, **told}, scores)
+    return Learnt(hyper, arrays, told, scores)

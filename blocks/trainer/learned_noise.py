@@ -12,7 +12,7 @@ from blocks.training.learned_noise import Recursion, begin, regress
 from blocks.training.trajectories import Schedule, train
 from pipeline.train import Learnt, Lessons
 
-USUAL = Schedule(steps=600, long_steps=300, rate=1e-2, decay=0.0, every=50, patience=10)
+USUAL = Schedule(steps=300, long_steps=200, rate=3e-2, decay=0.0, every=50, patience=10)
 
 
 @scheduled(USUAL)

@@ -5,28 +5,34 @@ from __future__ import annotations
 from typing import Any
 
 from blocks.kernels import split_kalmannet
+from blocks.kernels.state_space import StateSpace
 from blocks.models.split_kalmannet import SplitNetwork
 from blocks.trainer.gain_filters import learned
 from blocks.trainer.trajectories import scheduled
 from blocks.training.split_kalmannet import Split
-from blocks.training.trajectories import Schedule
+from blocks.training.trajectories import Schedule, Trajectories
 from pipeline.train import Learnt, Lessons
 
 
 @scheduled()
 def fit(
     block: Any, lessons: Lessons, schedule: Schedule, *, alternate: bool = True, in_mult: int = 80,
-    units: int = 2,
+    units: int = 2, calibrate: str = "",
 ) -> Learnt:  # fmt: skip
     """Fit both networks of a tracker.split_kalmannet to the states that it should find.
 
     alternate  whether the networks take turns in learning, or learn together
     in_mult, units   sizes of their layers, blocks/kernels/split_kalmannet.py
+    calibrate  weights, NAME or NAME@VERSION, of which only the covariances are calibrated
 
     The rest are those of blocks/training/trajectories.py: Schedule. Covariances are calibrated.
     """
-    model = block._build()
-    network = SplitNetwork(model.size, model.rows, in_mult=in_mult, units=units)
-    learner = Split(network, model, alternate=alternate)
-    told = {"alternate": alternate}
-    return learned(learner, model, split_kalmannet.network_of, lessons, schedule, told)
+
+    def learner(model: StateSpace, known: Trajectories) -> Split:
+        network = SplitNetwork(model.size, model.rows, in_mult=in_mult, units=units)
+        return Split(network, model, alternate=alternate)
+
+    return learned(
+        block, lessons, schedule, split_kalmannet.network_of, learner, {"alternate": alternate},
+        calibrate=calibrate,
+    )  # fmt: skip

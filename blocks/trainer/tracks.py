@@ -161,7 +161,8 @@ class TrackFeedback(Gated, Modelled, ABC):
             self._counts["stretches"] += 1
             where = {"stream": info.stream, "seq": info.seq, "stretch": count}
             part = slice(at, at + self.stretch)
-            self._follow(stream, held[0][part], held[1][part], where)
+            with np.errstate(over="ignore", invalid="ignore"):  # seen in the losses
+                self._follow(stream, held[0][part], held[1][part], where)
 
     def _follow(
         self, stream: Followed, seen: Array, intervals: Array, where: Mapping[str, Any]

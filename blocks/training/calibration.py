@@ -40,18 +40,20 @@ def measured(model: StateSpace, known: Trajectories) -> tuple[Array, Array]:
     R is of the observations that came whole; where there are none, only its diagonal is known.
     """
     states, seen = known.states, known.observations
-    moved, off = np.empty(states[:, 1:].shape), np.empty(seen.shape)
+    moved: Array = np.empty(states[:, 1:].shape)
+    off: Array = np.empty(seen.shape)
     _residuals(
         model.advance, model.parameters, model.observe, model.observe_parameters, model.angles,
         states, seen, known.intervals, moved, off,
     )  # fmt: skip
     moved = moved.reshape(-1, model.size)
     weights = model.step_s / np.maximum(known.intervals[:, 1:].reshape(-1), 1e-6 * model.step_s)
-    Q = np.einsum("ti,tj,t->ij", moved, moved, weights) / len(moved)
+    Q: Array = np.einsum("ti,tj,t->ij", moved, moved, weights) / len(moved)
     off = off.reshape(-1, model.rows)
     whole = off[~np.isnan(off).any(1)]
-    R = whole.T @ whole / len(whole) if len(whole) else np.diag(np.nanmean(np.square(off), 0))
-    return Q, R
+    if not len(whole):
+        return Q, np.diag(np.nanmean(np.square(off), 0))
+    return Q, whole.T @ whole / len(whole)
 
 
 @njit(cache=True, nogil=True)
@@ -80,18 +82,17 @@ def calibrated(network: Network, model: StateSpace, known: Trajectories) -> Cali
 
     Raises ValueError where all of them are lost.
     """
-    count, steps, m = known.states.shape
+    steps, m = known.states.shape[1:]
     known = known.part(slice(max(1, MOST // steps)), slice(None))
-    kept = np.isfinite(filtered(Filters(network, model), known, spread=False).estimates)
-    kept = kept.all((1, 2))
+    first = filtered(Filters(network, model), known, spread=False).estimates
+    kept = np.asarray(np.isfinite(first.reshape(len(first), -1)).all(1))
     if not kept.any():
         raise ValueError("all held-out trajectories are lost, so covariances cannot be calibrated")
     known = known.part(kept, slice(None))
     Q, R = measured(model, known)
     found = Calibration(Q, R, 1.0)
     if not isinstance(network, RecursiveGain):
-        off = filtered(Filters(network, model), known, spread=False).estimates - known.states
-        errors = np.square(off).mean((0, 1))
+        errors = np.square(first[kept] - known.states).mean((0, 1))
 
         def loss(parameters: Array) -> float:
             return _loss(Filters(network, model, _of(parameters, R)), known)
@@ -167,5 +168,5 @@ def _least(loss: Callable[[Array], float], begin: Array) -> Array:
         x.grad = torch.tensor(slopes, dtype=torch.float64)
         return here
 
-    search.step(evaluate)
+    search.step(evaluate)  # type: ignore[no-untyped-call]
     return x.detach().numpy().copy()

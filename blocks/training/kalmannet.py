@@ -173,7 +173,7 @@ class Recursion:
     def _step(
         self, track: Track, observations: Tensor, intervals: Array
     ) -> tuple[Track, Tensor, Tensor, Tensor]:
-        """`step`, and with it what the network told, and the Jacobians of motion and observation."""
+        """`step`, what the network told, and the Jacobians of motion and observation."""
         predicted, foretold, moving, seeing = predicted_of(track.mean, intervals, self.model)
         came = ~observations.isnan()
         observations = torch.where(came, observations, foretold.detach())
@@ -182,8 +182,10 @@ class Recursion:
         parts = [change, innovation, track.evolution, track.update]
         features = [self._feature(part, k) for k, part in enumerate(parts)]
         if self.network.has_geometry:
-            states = (t.detach().double().numpy() for t in (track.mean, predicted, foretold))
-            geometry = geometry_of(self.model, *states, seeing.double().numpy())
+            before, where, seen, slope = (
+                t.detach().double().numpy() for t in (track.mean, predicted, foretold, seeing)
+            )
+            geometry = geometry_of(self.model, before, where, seen, slope)
             features.insert(2, torch.from_numpy(geometry).to(change))
         if self.network.square_scales is not None:
             of_state, of_seen = (scale.to(change) for scale in self.network.square_scales)
@@ -458,18 +460,20 @@ class Branch:
     def __init__(self, net: Any) -> None:
         self.first, self.grus = Dense(net.L1), [Gru(getattr(net, name)) for name in net.cells]
         self.second, self.third = Dense(net.L2), Dense(net.L3, relu=False)
-        self.layers = [self.first, *self.grus, self.second, self.third]
+        self.layers: list[Dense | Gru] = [self.first, *self.grus, self.second, self.third]
         self.sizes = tuple(gru.size for gru in self.grus)
 
     def forward(self, t: int, hidden: Any, *parts: Array) -> tuple[Array, list[Array]]:
-        x, after = self.first.forward(t, *parts), []
+        after: list[Array] = []
+        x = self.first.forward(t, *parts)
         for gru, state in zip(self.grus, hidden, strict=True):
             x = gru.forward(t, state, x)
             after.append(x)
         return self.third.forward(t, self.second.forward(t, x)), after
 
     def backward(self, t: int, gradient: Array, by_hidden: Any) -> tuple[Array, list[Array]]:
-        by, before = self.second.backward(t, self.third.backward(t, gradient)), []
+        before: list[Array] = []
+        by = self.second.backward(t, self.third.backward(t, gradient))
         for gru, own in zip(reversed(self.grus), reversed(by_hidden), strict=True):
             by, earlier = gru.backward(t, by + own)
             before.insert(0, earlier)
@@ -526,7 +530,7 @@ class Layers1(Layers):
     def __init__(self, net: Any, dense: type[Dense] = Dense) -> None:
         self.first, self.gru = dense(net.L1), Gru(net.GRU)
         self.second, self.third = dense(net.L2), dense(net.L3, relu=False)
-        layers = [self.first, self.gru, self.second, self.third]
+        layers: list[Dense | Gru] = [self.first, self.gru, self.second, self.third]
         super().__init__(net.m, net.n, layers, (self.gru.size,))
 
     def forward(self, t: int, features: Array, hidden: Any) -> tuple[Array, list[Array]]:

@@ -58,20 +58,22 @@ def usual(model: StateSpace, known: Trajectories) -> Usual:
         spread += P.diagonal(axis1=1, axis2=2).mean(0) / steps
         seen += S.diagonal(axis1=1, axis2=2).mean(0) / steps
         gain += K.mean(0) / steps
-        noise += (A @ Q @ A.swapaxes(1, 2) + K @ R @ K.swapaxes(1, 2)).mean(0) / steps
+        added: Array = A @ Q @ A.swapaxes(1, 2) + K @ R @ K.swapaxes(1, 2)
+        noise += added.mean(0) / steps
     return Usual(np.sqrt(spread), np.sqrt(seen), gain, np.linalg.cholesky(noise))
 
 
-def network_like(usual: Usual, **sizes: int) -> RecursiveNetwork:
-    """A fresh network that begins near the usual gain and noise."""
+def network_like(usual: Usual, in_mult: int = 20, units: int = 10) -> RecursiveNetwork:
+    """A fresh network of these sizes that begins near the usual gain and noise."""
     scales = usual.states.tolist(), usual.observations.tolist()
-    network = RecursiveNetwork(*usual.gain.shape, *scales, **sizes)
+    m, n = usual.gain.shape
+    network = RecursiveNetwork(m, n, *scales, in_mult=in_mult, units=units)
     C = usual.factor / usual.states[:, None]
     np.fill_diagonal(C, np.log(np.expm1(C.diagonal())))
     lower = C[np.tril_indices(len(C))]
     with torch.no_grad():
         for branch, begin in ((network.K, usual.gain.ravel()), (network.C, lower)):
-            branch.L3.bias += torch.from_numpy(begin).to(branch.L3.bias)
+            branch.L3.bias.add_(torch.from_numpy(begin).to(branch.L3.bias))
     return network
 
 
@@ -96,6 +98,8 @@ class Carried(Recursion):
 
 class Likely(Unrolled):
     """A RecursiveNetwork in its filter; tracks have their covariances (rows, m, m) in front."""
+
+    layers: _Layers
 
     def _layers(self) -> Layers:
         return _Layers(self.network)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from bench.figures.trackers.scenarios import SCENARIOS, Scenario, Size, Tracks
 from pipeline import catalogue
 from pipeline.block import Block, Context, Learned, make
 from pipeline.errors import KalvitError, RunError
+from pipeline.models import Models
 from pipeline.train import Lessons, Record
 from pipeline.weights import Weights
 
@@ -81,6 +83,8 @@ def run(cell: Cell, amount: Amount = FULL) -> dict[str, Any]:
 
     mse       of each test trajectory; None where the tracker broke
     setting   that was best on the tuning trajectories, and `tuning`, their mean error by setting
+    training  options and scores of what learned; `curve`, its best loss on what was held out by
+              steps of Adam
     """
     scenario, method = SCENARIOS[cell.scenario], METHODS[cell.method]
     q2, r2 = scenario.noise(cell.noise_db)
@@ -92,7 +96,11 @@ def run(cell: Cell, amount: Amount = FULL) -> dict[str, Any]:
         values["process_noise"] = q2
         if method.begins_as:
             values |= _tuned(cell, scenario, METHODS[method.begins_as], amount, found)
-        weights, found["training"] = _learned(cell, scenario, method, values, amount)
+        if cell.seed == 0 and cell.method in scenario.shipped:
+            name = scenario.shipped[cell.method]
+            weights, found["training"] = Models().load(name), {"shipped": name, "curve": []}
+        else:
+            weights, found["training"] = _learned(cell, scenario, method, values, amount)
     elif method.grid or (method.told == "frozen" and scenario.frozen is not None):
         values |= _tuned(cell, scenario, method, amount, found)
     else:
@@ -208,8 +216,12 @@ def _learned(
         tracks = scenario.simulated(cell.noise_db, amount.of(size, 20), purpose, 1 + cell.seed)
         return {"states": tracks.states, "observations": tracks.observations}
 
+    curve: list[tuple[int, float]] = []
+
     def progress(done: int, most: int, text: str) -> None:
         print(f"{cell}: {done} of {most}, {text}", flush=True)
+        if told := re.search(r"held out (\S+),", text):
+            curve.append((done, float(told[1])))
 
     block = make(
         catalogue.find(method.block),
@@ -223,7 +235,7 @@ def _learned(
     )  # fmt: skip
     options = {**scenario.schedule, **(method.learns or {}), **(amount.schedule or {})}
     learnt = getattr(importlib.import_module(module), name)(block, lessons, **options)
-    told = {**learnt.training, **learnt.scores}
+    told = {**learnt.training, **learnt.scores, "curve": curve}
     return Weights(cell.method, 1, learnt.arrays, learnt.hyper), told
 
 

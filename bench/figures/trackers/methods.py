@@ -112,8 +112,12 @@ METHODS = {
         learns={"sees": "differences"}, line="-.", marker="h",
     ),
     "kalmannet": Method(
-        "KalmanNet", "tracker.kalmannet", "tab:red", "learned filter", learns={},
+        "KalmanNet, architecture #2", "tracker.kalmannet", "tab:red", "learned filter", learns={},
         values={"covariance": "none"},
+    ),
+    "kalmannet_1": Method(
+        "KalmanNet, architecture #1", "tracker.kalmannet", "salmon", "learned filter",
+        learns={"architecture": 1}, values={"covariance": "none"}, marker="8",
     ),
     "split_kalmannet": Method(
         "Split-KalmanNet", "tracker.split_kalmannet", "tab:orange", "learned filter", learns={},

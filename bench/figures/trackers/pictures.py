@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,25 @@ from bench.figures.trackers.scenarios import SCENARIOS
 
 MOST_DB = 12.0  # above the noise that is shown
 DECIMATED = ("decimated", "decimated_rk4")
+LEARNED_NOISE = ("learned_noise", "learned_noise_corrected")
+#: What `python -m bench.smoothers_by_size join` writes, and how its curves are shown.
+SIZES = "sizes.json"
+_METHODS = {
+    "smoother": ("extended RTS smoother, tuned", "tab:blue", "s"),
+    "network": ("graph network alone", "tab:brown", "d"),
+    "gradient": ("both, steps along the gradient", "tab:orange", "v"),
+    "hybrid": ("both, Newton steps", "tab:purple", "X"),
+}
 
 
 def draw(results: Results, folder: Path) -> list[Path]:
     """Pictures of all that is there."""
     paths = []
+    if (folder / SIZES).exists():
+        sizes = json.loads((folder / SIZES).read_text())
+        paths.append(_against_size(sizes, folder / "smoothers_by_size.png"))
+    if any(key[2] in LEARNED_NOISE for key in results):
+        paths.append(_training(results, folder / "learned_noise.png"))
     for name in SCENARIOS:
         if name not in DECIMATED and any(key[0] == name for key in results):
             paths.append(_against_noise(results, name, folder / f"{name}.png"))
@@ -82,6 +97,54 @@ def _against_noise(results: Results, name: str, path: Path) -> Path:
         ends = [bottom - db for db in (max(scenario.noises), min(scenario.noises))]
         left.set_ylim(ends[0] - 2.0, ends[1] + 35.0)
     left.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+    return path
+
+
+def _against_size(found: Mapping[str, Any], path: Path) -> Path:
+    """Errors of smoothers by how much they learned from: median of the seeds, each a dot."""
+    figure, axes = _figure(8.0, 6.0)
+    axes.set_title("Lorenz attractor seen every 50 ms in noise of variance 0.25, smoothed")
+    axes.axhline(found["observations"], color="black", linestyle=":", label="observations")
+    for method, (title, colour, marker) in _METHODS.items():
+        by_size: dict[int, list[float]] = {}
+        for curve in found["curves"]:
+            for point in curve["points"] if curve["method"] == method else ():
+                by_size.setdefault(point["samples"], []).append(point["mse"])
+        sizes = sorted(by_size)
+        middle = [float(np.median(by_size[size])) for size in sizes]
+        if sizes:
+            axes.plot(sizes, middle, color=colour, marker=marker, label=title)
+        for size in sizes:
+            axes.plot([size] * len(by_size[size]), by_size[size], ".", color=colour, alpha=0.5)
+        if method in found["paper"]:
+            axes.plot(
+                50_000, found["paper"][method], "o", color=colour, markersize=10,
+                markerfacecolor="none",
+            )  # fmt: skip
+    axes.plot([], [], "o", color="black", markersize=10, markerfacecolor="none", label="papers'")
+    axes.set(xscale="log", yscale="log")
+    axes.set(xlabel="samples to learn from", ylabel="mean squared error")
+    axes.legend(fontsize=8)
+    _tidy(axes)
+    figure.savefig(path, dpi=110)
+    return path
+
+
+def _training(results: Results, path: Path) -> Path:
+    """How learned noise comes by its weights: its best loss on what was held out."""
+    figure, axes = _figure(8.0, 6.0)
+    axes.set_title("learned noise: loss on held-out trajectories, less where it ends")
+    for key, one in results.items():
+        if key[2] not in LEARNED_NOISE:
+            continue
+        for told in one.told:
+            steps, losses = np.array(told["training"]["curve"]).T
+            label = f"{SCENARIOS[key[0]].title}, {key[1]:g} dB, {METHODS[key[2]].title}"
+            axes.plot(steps, losses - losses[-1], label=label, marker=".")
+    axes.set(xlabel="steps of Adam", ylabel="loss", yscale="symlog")
+    axes.legend(fontsize=8)
+    _tidy(axes)
     figure.savefig(path, dpi=110)
     return path
 
