@@ -70,7 +70,7 @@ def test_on_a_linear_system_it_comes_near_the_kalman_smoother():
         return Trajectories(states.reshape(shape), seen.reshape(shape), intervals)
 
     torch.manual_seed(0)
-    schedule = Schedule(steps=30, piece=30, batch=32, long_steps=0, rate=3e-3, every=10)
+    schedule = Schedule(steps=16, piece=30, batch=32, long_steps=0, rate=3e-3, every=8)
     data = simulated(200, 31, 1), simulated(50, 60, 2)
     *_, found = train_passes(model, *data, 2, schedule)
     test = simulated(100, 200, 3)
