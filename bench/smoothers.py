@@ -48,8 +48,8 @@ LINEAR: dict[str, Any] = {
     "observation_noise": 1.0,
 }
 SCHEDULES = (  # of the attractor, of the linear system
-    {"steps": 2500, "piece": 60, "batch": 32, "long_steps": 1000, "truncate": 100, "every": 100},
-    {"steps": 1500, "piece": 60, "batch": 32, "long_steps": 300, "truncate": 100, "every": 50},
+    {"steps": 1200, "piece": 50, "batch": 32, "long_steps": 400, "truncate": 100, "every": 100},
+    {"steps": 100, "piece": 60, "batch": 32, "long_steps": 20, "truncate": 100, "every": 20},
 )
 GRID = tuple(10.0 ** (k / 3.0) for k in range(-21, 3))
 
@@ -146,8 +146,8 @@ def linear(process_noise: float) -> Callable[[int, int, int], Data]:
 
 
 FROZEN = {**TAYLOR, "motion_parameters": {"true_jacobian": 1.0}}
-LORENZ_SIZES = (20, 2000), (8, 1000), (20, 3000)
-LINEAR_SIZES = (1000, 100), (100, 100), (200, 100)
+LORENZ_SIZES = (200, 1000), (8, 1000), (20, 3000)
+LINEAR_SIZES = (1000, 100), (100, 100), (200, 1000)
 CASES = {
     case.name: case
     for case in (

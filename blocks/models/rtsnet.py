@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from blocks.models.kalmannet import ALL, Architecture2
 
@@ -23,8 +23,9 @@ class PassNetwork(nn.Module):
         self.there = Architecture2(m, n, ALL, in_mult, out_mult)
         self.back = Architecture2(m, m, ALL, in_mult, out_mult)
 
-    def leave_as_seen(self) -> None:
-        """Begin with gains near 1 there and 0 back: of states that are seen nothing changes."""
+    def begin_at(self, there: Tensor, back: Tensor) -> None:
+        """Add these gains, (m, n) and (m, m), to those that it tells."""
         with torch.no_grad():
-            last: Any = self.there.FC2[2]
-            last.bias += torch.eye(self.there.m, self.there.n).reshape(-1)
+            for network, gain in ((self.there, there), (self.back, back)):
+                last: Any = network.FC2[2]
+                last.bias += gain.reshape(-1)

@@ -12,13 +12,23 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from torch import from_numpy
 
 from blocks.kernels import smoother
 from blocks.kernels.rtsnet import Passes, joined, seeing_states
+from blocks.kernels.smoother import Passed
 from blocks.kernels.state_space import StateSpace
 from blocks.models.rtsnet import PassNetwork
 from blocks.training.kalmannet import Layers2, Unrolled, predict
-from blocks.training.trajectories import Learner, Progress, Schedule, Trajectories, silent, train
+from blocks.training.trajectories import (
+    LOOK,
+    Learner,
+    Progress,
+    Schedule,
+    Trajectories,
+    silent,
+    train,
+)
 
 Array = np.ndarray[Any, Any]
 
@@ -149,6 +159,9 @@ def train_passes(
 ) -> Iterator[Learned]:  # fmt: skip
     """Train passes one after the other, each on what those before make of the same trajectories.
 
+    A pass over observations begins at the mean gains of the model's own extended RTS smoother, one
+    over states at gains that leave them as they are.
+
     sees     what the first of them sees, as kernels/rtsnet.py says
     first    arrays of a KalmanNet of architecture #2 for this model, from which the way there of
              the first pass starts; None: from random ones
@@ -165,10 +178,13 @@ def train_passes(
         of_states = number > 1 or sees == "smoothed"
         seen = seeing_states(model) if of_states else model
         network = PassNetwork(model.size, seen.rows)
-        if of_states:
-            network.leave_as_seen()
-        elif first:
+        there, back = np.eye(model.size), np.zeros((model.size, model.size))
+        if not of_states:
+            there, back = mean_gains(model, held_out)
+        if first and not of_states:
             network.there.load(dict(first))
+            there = np.zeros_like(there)
+        network.begin_at(from_numpy(there), from_numpy(back))
         found = train(
             UnrolledPass(network, seen), seen, training, held_out, schedule, seed, progress
         )
@@ -186,6 +202,28 @@ def train_passes(
             part._replace(observations=one.smooth(part.observations, part.intervals))
             for part in (training, held_out)
         )
+
+
+def mean_gains(model: StateSpace, part: Trajectories) -> tuple[Array, Array]:
+    """Mean gains there (m, n) and back (m, m) of the extended RTS smoother.
+
+    That there is 0 where what is seen is not linear in the state.
+    """
+    m, n = model.size, model.rows
+    there, back = np.zeros((m, n)), np.zeros((m, m))
+    few = part.part(slice(8), slice(LOOK))
+    share = 1.0 / len(few.states)
+    for seen, intervals in zip(few.observations, few.intervals, strict=True):
+        passed = Passed.empty(len(seen), m)
+        start = model.initial.copy(), model.initial_covariance.copy()
+        done = smoother.forward(model, seen.copy(), intervals.copy(), *start, passed)
+        now, moving = passed.covariances[:done], passed.F[1:done]
+        if model.linear_seen:
+            there += share * (now @ model.seen_matrix().T @ np.linalg.inv(model.R)).mean(0)
+        moved = now[:-1] @ moving.swapaxes(1, 2)
+        ahead = np.linalg.pinv(moving @ moved + passed.Q[1:done], hermitian=True)
+        back += share * (moved @ ahead).mean(0)
+    return there, back
 
 
 def _smoothed(model: StateSpace, part: Trajectories) -> Array:
