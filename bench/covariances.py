@@ -249,11 +249,11 @@ def trained(kind: str, setting: Setting, seed: int, known: Known, held_out: Know
 
     from blocks.kernels import recursive_kalmannet, split_kalmannet
     from blocks.models.kalmannet import network_of
-    from blocks.models.split_kalmannet import SplitNetwork
+    from blocks.training import recursive_kalmannet as recursive
+    from blocks.training import split_kalmannet as split
     from blocks.training.kalmannet import Unrolled
-    from blocks.training.recursive_kalmannet import Likely, network_like, usual
-    from blocks.training.split_kalmannet import Split
     from blocks.training.trajectories import Schedule, Trajectories, train
+    from blocks.training.usual import usual
 
     torch.set_num_threads(1)
     torch.manual_seed(seed)
@@ -264,10 +264,11 @@ def trained(kind: str, setting: Setting, seed: int, known: Known, held_out: Know
     if kind == "kalmannet":
         kernel, learner = kalmannet.network_of, Unrolled(network_of(2, m=m, n=n), model)
     elif kind == "split":
-        kernel, learner = split_kalmannet.network_of, Split(SplitNetwork(m, n, in_mult=20), model)
+        kernel = split_kalmannet.network_of
+        learner = split.Split(split.network_like(usual(model, training), in_mult=20), model)
     else:
         kernel = recursive_kalmannet.network_of
-        learner = Likely(network_like(usual(model, training)), model)
+        learner = recursive.Likely(recursive.network_like(usual(model, training)), model)
     schedule = Schedule()._replace(**setting.schedule)
 
     def progress(done: int, most: int, text: str) -> None:

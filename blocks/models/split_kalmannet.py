@@ -31,8 +31,6 @@ class SplitNetwork(FilterNetwork):
         wide, size, middle = in_mult * (m + n), units * (m * m + n * n), out_mult * m * n
         self.P = Branch(n + m * n + 2 * m, wide, size, 2, middle, m * m)
         self.S = Branch(3 * n + m * n, wide, size, 2, middle, n * n)
-        with torch.no_grad():  # were both factors near 0, neither would get a gradient
-            self.S.L3.bias.add_(torch.eye(n).flatten())
         used = torch.ones(3 * n + m * n + 2 * m)
         self.register_buffer("used", used, persistent=False)
 

@@ -8,8 +8,9 @@ from blocks.kernels import recursive_kalmannet
 from blocks.kernels.state_space import StateSpace
 from blocks.trainer.gain_filters import learned
 from blocks.trainer.trajectories import scheduled
-from blocks.training.recursive_kalmannet import Likely, network_like, usual
+from blocks.training.recursive_kalmannet import Likely, network_like
 from blocks.training.trajectories import Schedule, Trajectories
+from blocks.training.usual import usual
 from pipeline.train import Learnt, Lessons
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from blocks.kernels import split_kalmannet
 from blocks.kernels.state_space import StateSpace
-from blocks.models.split_kalmannet import SplitNetwork
 from blocks.trainer.gain_filters import learned
 from blocks.trainer.trajectories import scheduled
-from blocks.training.split_kalmannet import Split
+from blocks.training.split_kalmannet import Split, network_like
 from blocks.training.trajectories import Schedule, Trajectories
+from blocks.training.usual import usual
 from pipeline.train import Learnt, Lessons
 
 
@@ -29,7 +29,7 @@ def fit(
     """
 
     def learner(model: StateSpace, known: Trajectories) -> Split:
-        network = SplitNetwork(model.size, model.rows, in_mult=in_mult, units=units)
+        network = network_like(usual(model, known), in_mult=in_mult, units=units)
         return Split(network, model, alternate=alternate)
 
     return learned(

@@ -8,59 +8,18 @@ No gradient passes through the Jacobians of motion and observation.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from blocks.kernels.state_space import StateSpace
 from blocks.models.recursive_kalmannet import RecursiveNetwork
-from blocks.training.calibration import measured
-from blocks.training.kalmannet import Branch, Layers, Recursion, Track, Unrolled, jacobians
+from blocks.training.kalmannet import Branch, Layers, Recursion, Track, Unrolled
 from blocks.training.trajectories import Trajectories
+from blocks.training.usual import Usual
 
 Array = np.ndarray[Any, Any]
-
-FOLLOWED = 100  # trajectories, and steps of each, that tell what is usual
-
-
-class Usual(NamedTuple):
-    """What is usual of a filter that knows the noise.
-
-    states, observations  (m,), (n,)  how large its errors and innovations are
-    gain                  (m, n)      its mean gain
-    factor                (m, m)      lower root of the mean covariance of the noise it lets in
-    """
-
-    states: Array
-    observations: Array
-    gain: Array
-    factor: Array
-
-
-def usual(model: StateSpace, known: Trajectories) -> Usual:
-    """That of the noise that is measured; its covariances are followed along the true states."""
-    m, n = model.size, model.rows
-    Q, R = measured(model, known)
-    Q = Q + 1e-9 * np.eye(m) * np.trace(Q) + 1e-12 * np.eye(m)
-    count = min(len(known.states), FOLLOWED)
-    P = np.tile(model.initial_covariance, (count, 1, 1))
-    steps = min(known.states.shape[1] - 1, FOLLOWED)
-    spread, seen, gain, noise = np.zeros(m), np.zeros(n), np.zeros((m, n)), np.zeros((m, m))
-    for t in range(steps):
-        F, H = jacobians(model, known.states[:count, t], known.intervals[:count, t + 1])
-        P = F @ P @ F.swapaxes(1, 2) + Q
-        S = H @ P @ H.swapaxes(1, 2) + R
-        K = np.linalg.solve(S, H @ P).swapaxes(1, 2)
-        A = np.eye(m) - K @ H
-        P = A @ P
-        spread += P.diagonal(axis1=1, axis2=2).mean(0) / steps
-        seen += S.diagonal(axis1=1, axis2=2).mean(0) / steps
-        gain += K.mean(0) / steps
-        added: Array = A @ Q @ A.swapaxes(1, 2) + K @ R @ K.swapaxes(1, 2)
-        noise += added.mean(0) / steps
-    return Usual(np.sqrt(spread), np.sqrt(seen), gain, np.linalg.cholesky(noise))
 
 
 def network_like(usual: Usual, in_mult: int = 20, units: int = 10) -> RecursiveNetwork:

@@ -64,6 +64,7 @@ def test_a_gain_that_is_not_the_best_is_consistent_once_calibrated():
     assert abs(consistent(network, calibration, drawn(40, 250, 4))) < 2.0  # both are samples
 
 
+@compiled
 def test_what_a_recursive_kalmannet_tells_is_scaled_to_the_errors():
     network = recursive_kalmannet.network_of(*_parts(random_recursive(2, 2)))
     known = drawn(20, 200, 2)
