@@ -63,7 +63,6 @@ SCALES = {
     "constant_velocity": (SIZE_M,) * 2 + (SIZE_M / STEP_S,) * 2,
     "coordinated_turn": (SIZE_M,) * 2 + (SIZE_M / STEP_S,) * 2 + (0.01,),
 }
-JOINED, THINNED = 0.15, 0.2  # shares of the training pieces, see `disturbed`
 BOOTSTRAPS = 2000
 
 
@@ -255,8 +254,8 @@ def windows(words: Words, length: int, stride: int, copies: int, seed: int) -> t
     return found @ turning, np.stack([times for _, times in pieces])
 
 
-def disturbed(seen: Array, intervals: Array, seed: int) -> tuple[Array, Array]:
-    """The same pieces, of which some change their way abruptly and some miss reports.
+def disturbed(seen: Array, intervals: Array, share: float, seed: int) -> tuple[Array, Array]:
+    """The same pieces, of which a share change their way abruptly and as many miss reports.
 
     From those a network learns to find a track again that it has lost, and intervals other than
     those of the file; without them it takes all of a circling glider for outliers.
@@ -264,10 +263,10 @@ def disturbed(seen: Array, intervals: Array, seed: int) -> tuple[Array, Array]:
     rng = np.random.default_rng([seed, 1])
     seen, intervals = seen.copy(), intervals.copy()
     count, length, _ = seen.shape
-    for row in np.flatnonzero(rng.random(count) < JOINED):  # goes on as another piece does
+    for row in np.flatnonzero(rng.random(count) < share):  # goes on as another piece does
         cut, other = rng.integers(5, length - 5), rng.integers(count)
         seen[row, cut:] = seen[row, cut - 1] + seen[other, cut:] - seen[other, cut - 1]
-    for row in np.flatnonzero(rng.random(count) < THINNED):
+    for row in np.flatnonzero(rng.random(count) < share):
         kept = rng.random(length) < rng.uniform(0.3, 0.9)
         kept[0] = True
         times = np.cumsum(intervals[row])[kept]
@@ -297,12 +296,15 @@ def train_network(options: argparse.Namespace) -> None:
         options.architecture, m=model.size, n=2, in_mult=options.in_mult,
         out_mult=options.out_mult, scales=scales, features=(1, 2, 3, 4),
     )  # fmt: skip
+    if options.begin:
+        with np.load(options.begin) as found:
+            network.load(dict(found))
     learner = Predicting(network, model, np.full(2, SIZE_M**2))
 
     def lessons(part: str, length: int, stride: int, copies: int) -> Trajectories:
         seen, times = windows(load(part, options.file), length, stride, copies, options.seed)
         if part == "training" and options.disturbed:
-            seen, times = disturbed(seen, times, options.seed)
+            seen, times = disturbed(seen, times, options.disturbed, options.seed)
         return Trajectories(np.zeros((*times.shape, model.size)), seen, times)
 
     schedule = Schedule(
@@ -325,7 +327,8 @@ def train_network(options: argparse.Namespace) -> None:
             least[0] = reached
             np.savez(folder / f"{name}.npz", **arrays)
             card = {
-                "hyper": network.hyper, "scores": {"validation_rmse_m": reached},
+                "command": options.told, "hyper": network.hyper,
+                "scores": {"validation_rmse_m": reached},
                 "training": {**schedule._asdict(), "length": options.length, "taken": done,
                 "seconds": round(seconds, 1)},
             }  # fmt: skip
@@ -457,11 +460,10 @@ def keep(path: Path) -> None:
     card = json.loads(path.with_suffix(".json").read_text())
     with np.load(path) as found:
         weights = Weights(NAME, 1, dict(found), card["hyper"], labels="observations")
-    options = f"--seed {path.stem.rpartition('_')[2]} --steps {card['training']['long_steps']}"
     models = Models()
     added = models.add(
         weights, training=card["training"], scores=card["scores"],
-        command=f"python -m bench.aircraft_learned train {options}",
+        command=card["command"],
     )  # fmt: skip
     models.promote(f"{NAME}@{added.version}")
 
@@ -487,11 +489,17 @@ def main() -> None:
     training.add_argument("--in-mult", type=int, default=5)
     training.add_argument("--out-mult", type=int, default=10)
     training.add_argument("--motion", default="constant_velocity")
-    training.add_argument("--disturbed", action="store_true", help=disturbed.__doc__)
+    training.add_argument("--disturbed", type=float, default=0.0, help="share of `disturbed`")
+    training.add_argument("--begin", type=Path, help="a trained network to go on from")
     training.add_argument("--scaled", type=int, default=1)
     training.add_argument("--name", default="aircraft_kalmannet")
     training.add_argument("--out", default=".")
     options = parser.parse_args()
+    options.told = "python -m bench.aircraft_learned train" + "".join(
+        f" --{key.replace('_', '-')} {value.name if isinstance(value, Path) else value}"
+        for key, value in vars(options).items()
+        if key not in ("file", "networks", "command", "out") and value != training.get_default(key)
+    )
     if options.command == "export":
         export(options.to, options.file)
     elif options.command == "train":
