@@ -90,7 +90,8 @@ def loss_of(module: Any, features: Tensor, parts: Tensor, extra: Tensor | None) 
         at += width
     errors = torch.stack(joined, 1)
     likely = 0.5 * (log_vars + errors.detach() * (-log_vars).exp())
-    return errors.mean() + SPREAD * likely.mean()
+    loss: Tensor = errors.mean() + SPREAD * likely.mean()
+    return loss
 
 
 def fit(
@@ -141,7 +142,8 @@ def fit(
 
 def _targets(module: Any, lesson: Images) -> Tensor:
     parts = parts_of(lesson.numbers, np.array(module.hyper["angles"]))
-    return (torch.from_numpy(parts).float() - module.centre) / module.scale
+    targets: Tensor = (torch.from_numpy(parts).float() - module.centre) / module.scale
+    return targets
 
 
 def _loss(module: Any, lesson: Images, targets: Tensor, which: Array) -> Tensor:
