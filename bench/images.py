@@ -375,8 +375,9 @@ class Study:
         self.row(
             "encoder + EKF, told", with_extended(scene.built(q), test, scale * spreads[1])
         )  # fmt: skip
-        training = read(self.training.flat[1])[0].reshape(*self.training.states.shape[:2], -1)
-        self.gain(o, training, seen, test)
+        if o.gain_steps:
+            training = read(self.training.flat[1])[0].reshape(*self.training.states.shape[:2], -1)
+            self.gain(o, training, seen, test)
 
     def gain(self, o: Any, training: Array, seen: Array, test: Array) -> None:
         """A KalmanNet behind the encoder."""
@@ -541,7 +542,7 @@ def main() -> None:
     one.add_argument("--out", required=True)
     one.add_argument("--cases", default=",".join(CASES))
     one.add_argument("--steps", type=int, default=1500, help="of the encoder's training")
-    one.add_argument("--gain-steps", type=int, default=450, help="of KalmanNet's training")
+    one.add_argument("--gain-steps", type=int, default=450, help="of KalmanNet's training; 0: none")
     one.add_argument("--rounds", type=int, default=0, help="of Latent-KalmanNet; 0: without it")
     one.add_argument("--matching", action=argparse.BooleanOptionalAction, default=True)
     one.add_argument("--share", type=float, default=1.0, help="of all trajectories; for a try")

@@ -16,8 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blocks.models.image_encoder import ImageEncoder
-
 Array = np.ndarray[Any, Any]
 Progress = Callable[[int, int, str], None]
 
@@ -61,7 +59,7 @@ def parts_of(numbers: Array, angles: Array) -> Array:
     return np.stack(columns, 1)
 
 
-def set_scales(module: ImageEncoder, lesson: Images) -> None:
+def set_scales(module: Any, lesson: Images) -> None:
     """Let the network work in units of what its numbers vary by; cosine and sine are units."""
     parts = parts_of(lesson.numbers, np.array(module.hyper["angles"]))
     linear, at = [], 0
@@ -78,7 +76,7 @@ def set_scales(module: ImageEncoder, lesson: Images) -> None:
         scale[which] = torch.from_numpy(np.maximum(values.std(0), 1e-6)).to(scale)[which]
 
 
-def loss_of(module: ImageEncoder, features: Tensor, parts: Tensor, extra: Tensor | None) -> Tensor:
+def loss_of(module: Any, features: Tensor, parts: Tensor, extra: Tensor | None) -> Tensor:
     """Squared error of the means plus how unlikely it is by the variances, in units of `scale`.
 
     parts  (rows, n + angles)  of `parts_of`, in the module's units
@@ -92,15 +90,17 @@ def loss_of(module: ImageEncoder, features: Tensor, parts: Tensor, extra: Tensor
         at += width
     errors = torch.stack(joined, 1)
     likely = 0.5 * (log_vars + errors.detach() * (-log_vars).exp())
-    return errors.mean() + SPREAD * likely.mean()
+    loss: Tensor = errors.mean() + SPREAD * likely.mean()
+    return loss
 
 
 def fit(
-    module: ImageEncoder, lesson: Images, held_out: Images, schedule: Schedule, seed: int,
+    module: Any, lesson: Images, held_out: Images, schedule: Schedule, seed: int,
     progress: Progress = lambda done, most, text: None, *, is_fresh: bool = True,
 ) -> float:  # fmt: skip
     """Fit a network; it ends with its best weights, of which the held-out loss is returned.
 
+    module    an ImageEncoder (blocks/models/image_encoder.py)
     is_fresh  whether it has learned nothing yet; else it goes on
 
     Raises ValueError where nothing finite was found.
@@ -140,12 +140,13 @@ def fit(
     return best
 
 
-def _targets(module: ImageEncoder, lesson: Images) -> Tensor:
+def _targets(module: Any, lesson: Images) -> Tensor:
     parts = parts_of(lesson.numbers, np.array(module.hyper["angles"]))
-    return (torch.from_numpy(parts).float() - module.centre) / module.scale
+    targets: Tensor = (torch.from_numpy(parts).float() - module.centre) / module.scale
+    return targets
 
 
-def _loss(module: ImageEncoder, lesson: Images, targets: Tensor, which: Array) -> Tensor:
+def _loss(module: Any, lesson: Images, targets: Tensor, which: Array) -> Tensor:
     features = module.features(torch.from_numpy(lesson.images[which]))
     extra = None
     if lesson.extra is not None:

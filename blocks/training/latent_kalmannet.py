@@ -18,8 +18,6 @@ from blocks.kernels.image_encoder import encoder_of
 from blocks.kernels.kalman import Track
 from blocks.kernels.kalmannet_filter import Filters
 from blocks.kernels.state_space import StateSpace
-from blocks.models.image_encoder import ImageEncoder
-from blocks.models.kalmannet import GainNetwork
 from blocks.training import image_encoder, trajectories
 from blocks.training.image_encoder import Images, parts_of
 from blocks.training.kalmannet import Unrolled
@@ -45,11 +43,12 @@ class Shown(NamedTuple):
 class Turns:
     """Both networks, and what they learn from.
 
-    doubt  standard deviation of what is foretold, in the first turn
+    encoder, gain  an ImageEncoder and a GainNetwork, of blocks/models
+    doubt          standard deviation of what is foretold, in the first turn
     """
 
     def __init__(
-        self, encoder: ImageEncoder, gain: GainNetwork, model: StateSpace, training: Shown,
+        self, encoder: Any, gain: Any, model: StateSpace, training: Shown,
         held_out: Shown, doubt: float, seed: int,
     ) -> None:  # fmt: skip
         self.encoder, self.gain, self.model = encoder, gain, model

@@ -2,8 +2,11 @@ import numpy as np
 import pytest
 from image_encoders import random_encoder
 
+from blocks.channel.camera import Camera
 from blocks.frontend.learned_features import LearnedFeatures
+from blocks.source.state_space import StateSpace
 from pipeline.errors import FieldError, ParameterError, WeightsError
+from pipeline.models import Models
 
 RNG = np.random.default_rng(4)
 
@@ -56,3 +59,25 @@ def test_numbers_are_named_once(values):
 def test_an_angle_has_to_be_told():
     with pytest.raises(ParameterError, match="not all among numbers"):
         LearnedFeatures(numbers=(0,), angles=(1,))
+
+
+def test_the_shipped_network_reads_as_well_as_its_card_says():
+    source = StateSpace(
+        motion="pendulum", observation="angle", step_s=0.05, substeps=20, process_noise=1e-3,
+        words=20, length=100, frames=1,
+    )  # fmt: skip
+    source.start()
+    states = source.process().states
+    camera = Camera(salt_pepper=0.5, noise_var=0.04)
+    camera.start()
+    models = Models()
+    found = served(models.load("pendulum_features"), angles=(0,)).process(
+        camera.process(states).images
+    )
+    off = found.observations[..., 0] - states[..., 0]
+    off -= 2.0 * np.pi * np.round(off / (2.0 * np.pi))
+    told = models.card("pendulum_features").scores["variance_0"]
+    # 20 trajectories; the mean of one is off by as much as the mean of all
+    assert np.square(off).mean() == pytest.approx(told, rel=3.0 / np.sqrt(20.0))
+    unsure = found.observation_variances[..., 0] > 0.3
+    assert np.square(off[unsure]).mean() > 10.0 * np.square(off[~unsure]).mean()
