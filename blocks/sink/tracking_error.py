@@ -487,6 +487,8 @@ class TrackingError(Sink, name="sink.tracking_error"):
             label = "95 % ellipse"
             for at in np.linspace(0, len(found) - 1, ELLIPSES).astype(int):
                 part = spread[at][np.ix_([a, b], [a, b])]
+                if not np.isfinite(part).all():
+                    continue  # the tracker knows none
                 values, vectors = np.linalg.eigh(part)
                 outline = vectors @ (np.sqrt(np.maximum(values, 0.0))[:, None] * circle)
                 axes.plot(
