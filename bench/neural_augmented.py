@@ -35,9 +35,10 @@ from bench.lorenz import STEP_S
 from blocks.kernels import smoother, state_space
 from blocks.kernels.neural_augmented import GraphNetwork, NeuralSmoother
 from blocks.kernels.state_space import StateSpace
+from blocks.models.neural_augmented import GraphNetwork as Module
 from blocks.trainer.neural_augmented import USUAL
 from blocks.training import trajectories
-from blocks.training.neural_augmented import Smoothing, fresh
+from blocks.training.neural_augmented import Smoothing, measure
 from blocks.training.trajectories import Trajectories
 from pipeline.weights import Weights
 
@@ -118,9 +119,8 @@ def learned(
     """
     torch.set_num_threads(1)
     torch.manual_seed(seed)
-    sizes = {"width": 32, "wide": 64, "iterations": 4, "step": "newton", "start": "smoother",
-             "rate": 0.005, "sees_states": True, **hyper}  # fmt: skip
-    network, unit = fresh(model, training, **sizes)
+    network = Module(model.size, model.rows, **hyper)
+    unit = measure(network, model, training)
     began, best = time.process_time(), [np.inf]
 
     def made() -> Weights:

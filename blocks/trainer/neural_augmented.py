@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from blocks.kernels.neural_augmented import STARTS, STEPS
+from blocks.models.neural_augmented import GraphNetwork
 from blocks.trainer.trajectories import scheduled, trajectories
-from blocks.training.neural_augmented import Smoothing, fresh
+from blocks.training.neural_augmented import Smoothing, measure
 from blocks.training.trajectories import Schedule, train
 from pipeline.train import Learnt, Lessons
 
@@ -39,10 +40,10 @@ def fit(
             raise ValueError(f"{what} = {name!r}, but there are {', '.join(known)}")
     model = block._build()
     training = trajectories(lessons.training, model.step_s)
-    network, unit = fresh(
-        model, training, width=width, wide=wide, iterations=iterations, step=step, start=start,
-        rate=step_size, sees_states=sees_states,
+    network = GraphNetwork(
+        model.size, model.rows, width, wide, iterations, step, start, step_size
     )  # fmt: skip
+    unit = measure(network, model, training, sees_states)
     found = train(
         Smoothing(network, model, unit), model, training,
         trajectories(lessons.held_out, model.step_s), schedule, lessons.seed, lessons.progress,

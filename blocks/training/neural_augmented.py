@@ -22,7 +22,6 @@ from blocks.kernels import neural_augmented as kernels
 from blocks.kernels import smoother_gradients
 from blocks.kernels.neural_augmented import FURTHEST, TRUST, NeuralSmoother
 from blocks.kernels.state_space import StateSpace
-from blocks.models.neural_augmented import GraphNetwork
 from blocks.training.trajectories import Learner, Trajectories
 
 Array = np.ndarray[Any, Any]
@@ -92,7 +91,7 @@ class Smoothing(Learner):
     unit      of the loss: what an error is divided by
     """
 
-    def __init__(self, network: GraphNetwork, model: StateSpace, unit: float = 1.0) -> None:
+    def __init__(self, network: Any, model: StateSpace, unit: float = 1.0) -> None:
         self.network, self.model, self.unit = network, model, unit
 
     def start(self, states: Array) -> tuple[Array, Array]:
@@ -189,17 +188,16 @@ class Smoothing(Learner):
         return kernels.GraphNetwork.of(self.network.hyper, self.network.arrays())
 
 
-def fresh(
-    model: StateSpace, training: Trajectories, *, width: int, wide: int, iterations: int, step: str,
-    start: str, rate: float, sees_states: bool,
-) -> tuple[GraphNetwork, float]:  # fmt: skip
-    """A network with the units of these trajectories, and the error that it begins with.
+def measure(
+    network: Any, model: StateSpace, training: Trajectories, sees_states: bool = True
+) -> float:
+    """Give a fresh network the units of these trajectories; returns the error it begins with.
 
+    network       a GraphNetwork
     sees_states   whether corrections may depend on where a state is, or only on how it differs
                   from what the model says
     """
-    n, m = model.size, model.rows
-    network = GraphNetwork(n, m, width, wide, iterations, step, start, rate)
+    n, step = model.size, network.hyper["step"]
     some = training.part(slice(LOOKED), slice(None))
     states, seen = some.states, some.observations
     units = {
@@ -237,10 +235,10 @@ def fresh(
             "shift_unit": shift_unit, "bias_unit": 1.0 / _over(told),
         },
     )  # fmt: skip
-    return network, unit
+    return unit
 
 
-def _fill(network: GraphNetwork, units: dict[str, Any]) -> None:
+def _fill(network: Any, units: dict[str, Any]) -> None:
     with torch.no_grad():
         for name, values in units.items():
             getattr(network, name)[:] = torch.as_tensor(values, dtype=torch.float32)

@@ -8,7 +8,8 @@ torch = package("torch", "train")
 
 from blocks.kernels import state_space  # noqa: E402
 from blocks.kernels.neural_augmented import GraphNetwork, NeuralSmoother  # noqa: E402
-from blocks.training.neural_augmented import Smoothing, _solved, fresh  # noqa: E402
+from blocks.models.neural_augmented import GraphNetwork as Module  # noqa: E402
+from blocks.training.neural_augmented import Smoothing, _solved, measure  # noqa: E402
 from blocks.training.trajectories import Trajectories  # noqa: E402
 
 MODELS = {
@@ -20,7 +21,7 @@ MODELS = {
     "position": {"motion": "constant_velocity", "observation_covariance": ((1.0, 0.4), (0.4, 2.0)),
                  "initial_variance": 1.0},
 }  # fmt: skip
-SMALL = {"width": 8, "wide": 12, "iterations": 2, "rate": 1e-3, "sees_states": True}
+SMALL = {"width": 8, "wide": 12, "iterations": 2, "rate": 1e-3}
 
 
 def simulated(model, count, length, missing=0.2):
@@ -64,8 +65,8 @@ def test_what_is_judged_is_what_numba_serves(step):
     data = simulated(model, 2, 20)
     start = "observations" if step == "network" else "smoother"
     torch.manual_seed(1)
-    network, unit = fresh(model, data, step=step, start=start, **SMALL)
-    learner = Smoothing(network, model, unit)
+    network = Module(3, 3, step=step, start=start, **SMALL)
+    learner = Smoothing(network, model, measure(network, model, data))
     loss, _ = learner.teach(learner.start(np.ones((2, 3))), data)
     assert loss > 0.0
     assert all(p.grad is not None for name, p in network.named_parameters()
@@ -82,8 +83,8 @@ def test_where_a_record_goes_on_does_not_depend_on_who_smoothed_it():
     model = state_space.build(**MODELS["lorenz"])
     data = simulated(model, 2, 20)
     torch.manual_seed(1)
-    network, unit = fresh(model, data, step="newton", start="smoother", **SMALL)
-    learner = Smoothing(network, model, unit)
+    network = Module(3, 3, **SMALL)
+    learner = Smoothing(network, model, measure(network, model, data))
     begin = learner.start(np.ones((2, 3)))
     ends = learner.teach(begin, data)[1], learner.judge(begin, data)[1]
     for taught, judged in zip(*ends, strict=True):
