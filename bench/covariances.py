@@ -249,6 +249,8 @@ def trained(kind: str, setting: Setting, seed: int, known: Known, held_out: Know
 
     from blocks.kernels import recursive_kalmannet, split_kalmannet
     from blocks.models.kalmannet import network_of
+    from blocks.trainer import recursive_kalmannet as trainer_recursive
+    from blocks.trainer import split_kalmannet as trainer_split
     from blocks.training import recursive_kalmannet as recursive
     from blocks.training import split_kalmannet as split
     from blocks.training.kalmannet import Unrolled
@@ -265,10 +267,10 @@ def trained(kind: str, setting: Setting, seed: int, known: Known, held_out: Know
         kernel, learner = kalmannet.network_of, Unrolled(network_of(2, m=m, n=n), model)
     elif kind == "split":
         kernel = split_kalmannet.network_of
-        learner = split.Split(split.network_like(usual(model, training), in_mult=20), model)
+        learner = split.Split(trainer_split.network_like(usual(model, training), in_mult=20), model)
     else:
         kernel = recursive_kalmannet.network_of
-        learner = recursive.Likely(recursive.network_like(usual(model, training)), model)
+        learner = recursive.Likely(trainer_recursive.network_like(usual(model, training)), model)
     schedule = Schedule()._replace(**setting.schedule)
 
     def progress(done: int, most: int, text: str) -> None:

@@ -218,6 +218,7 @@ def learn_passes(
     def learn(case: Case, seed: int, passes: int, schedule: dict[str, Any]) -> Iterator[Weights]:
         import torch
 
+        from blocks.models.rtsnet import PassNetwork
         from blocks.training.rtsnet import train_passes
         from blocks.training.trajectories import Schedule, Trajectories
 
@@ -233,7 +234,7 @@ def learn_passes(
         first = models.load(MODEL).arrays if case.name == "taylor" else None
         begin = time.process_time()
         for found in train_passes(
-            model, training, held_out, passes, Schedule(**schedule), seed, sees=sees,
+            PassNetwork, model, training, held_out, passes, Schedule(**schedule), seed, sees=sees,
             first=first if sees == "observations" else None, progress=told,
         ):  # fmt: skip
             losses = " ".join(f"{decibel(loss):.2f}" for loss in found.losses)

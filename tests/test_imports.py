@@ -158,7 +158,7 @@ def test_what_roles_share_imports_no_role() -> None:
     ("folder", "allowed"),
     [
         ("kernels", ("numpy", "numba", "llvmlite", "blocks.kernels")),
-        ("models", ("torch", "blocks.models")),
+        ("models", ("torch", "blocks.models", "blocks.kernels")),  # names and sizes of layers
         ("training", ("torch", "numpy", "numba", "blocks.training", "blocks.kernels")),
     ],
 )

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from blocks.kernels.modulation import PREFIX, SCALE_DB, dense_layers
@@ -56,8 +55,3 @@ class Modulated(nn.Module):
         sizes = list(self._sizes.values())
         parts = zip((1.0 + scales).split(sizes, 1), shifts.split(sizes, 1), strict=True)
         return dict(zip(self._sizes, parts, strict=True))
-
-
-def context_of(noise: Any) -> Tensor:
-    """Contexts [dB] of mean squared noise, in units of what the model says."""
-    return 10.0 * torch.as_tensor(noise).log10()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from blocks.nodes.gain import GainNode
 from blocks.trainer.tracks import TrackFeedback
 from blocks.training.strategy import Strategy
-from blocks.training.tracks import Contextual, GainNode
+from blocks.training.tracks import Contextual
 from pipeline.block import param
 from pipeline.errors import ParameterError, WeightsError
 from pipeline.models import Models

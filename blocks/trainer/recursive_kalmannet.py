@@ -4,14 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import torch
+
 from blocks.kernels import recursive_kalmannet
 from blocks.kernels.state_space import StateSpace
+from blocks.models.recursive_kalmannet import RecursiveNetwork
 from blocks.trainer.gain_filters import learned
 from blocks.trainer.trajectories import scheduled
-from blocks.training.recursive_kalmannet import Likely, network_like
+from blocks.training.recursive_kalmannet import Likely
 from blocks.training.trajectories import Schedule, Trajectories
-from blocks.training.usual import usual
+from blocks.training.usual import Usual, usual
 from pipeline.train import Learnt, Lessons
+
+
+def network_like(usual: Usual, in_mult: int = 20, units: int = 10) -> RecursiveNetwork:
+    """A fresh network of these sizes that begins near the usual gain and noise."""
+    scales = usual.states.tolist(), usual.observations.tolist()
+    m, n = usual.gain.shape
+    network = RecursiveNetwork(m, n, *scales, in_mult=in_mult, units=units)
+    C = usual.factor / usual.states[:, None]
+    np.fill_diagonal(C, np.log(np.expm1(C.diagonal())))
+    lower = C[np.tril_indices(len(C))]
+    with torch.no_grad():
+        for branch, begin in ((network.K, usual.gain.ravel()), (network.C, lower)):
+            branch.L3.bias.add_(torch.from_numpy(begin).to(branch.L3.bias))
+    return network
 
 
 @scheduled()

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from blocks.models.rtsnet import PassNetwork
 from blocks.trainer.trajectories import scheduled, trajectories
 from blocks.training.rtsnet import train_passes
 from blocks.training.trajectories import Schedule
@@ -42,7 +43,7 @@ def fit(
         arrays = weights.arrays
     steps = 0
     for found in train_passes(
-        model, trajectories(lessons.training, model.step_s),
+        PassNetwork, model, trajectories(lessons.training, model.step_s),
         trajectories(lessons.held_out, model.step_s), passes, schedule, lessons.seed, sees=sees,
         first=arrays, progress=lessons.progress,
     ):  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from blocks.models.kalmannet import network_of
 from blocks.trainer.descent import DescentTrainer
 from blocks.training.descent import Smoothing
 from blocks.training.strategy import Strategy
@@ -27,5 +28,5 @@ class Smoothed(DescentTrainer, name="trainer.smoothed"):
 
     def _strategy(self) -> Strategy:
         return Smoothing(
-            steps=self.steps, rate=self.rate, reset=self.hidden == "reset", lag=self.lag
+            network_of, steps=self.steps, rate=self.rate, reset=self.hidden == "reset", lag=self.lag
         )

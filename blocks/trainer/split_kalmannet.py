@@ -4,14 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import torch
+
 from blocks.kernels import split_kalmannet
 from blocks.kernels.state_space import StateSpace
+from blocks.models.split_kalmannet import SplitNetwork
 from blocks.trainer.gain_filters import learned
 from blocks.trainer.trajectories import scheduled
-from blocks.training.split_kalmannet import Split, network_like
+from blocks.training.split_kalmannet import Split
 from blocks.training.trajectories import Schedule, Trajectories
-from blocks.training.usual import usual
+from blocks.training.usual import Usual, usual
 from pipeline.train import Learnt, Lessons
+
+
+def network_like(usual: Usual, in_mult: int = 80, units: int = 2) -> SplitNetwork:
+    """A fresh network of these sizes that begins near the usual covariances.
+
+    Only the product of both factors counts, so P is told in units of its mean variance.
+    """
+    m, n = usual.gain.shape
+    network, unit = SplitNetwork(m, n, in_mult=in_mult, units=units), np.trace(usual.predicted) / m
+    with torch.no_grad():
+        for branch, begin in (
+            (network.P, usual.predicted / unit),
+            (network.S, usual.inverse * unit),
+        ):
+            branch.L3.bias.add_(torch.from_numpy(begin.ravel()).to(branch.L3.bias))
+    return network
 
 
 @scheduled()

@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float32, Float64
 
+from blocks.nodes.gain import GainNode
 from blocks.state_space import Modelled, checked_intervals, checked_observations
 from blocks.trainer.gated import Gated
 from blocks.training.gate import excess
 from blocks.training.strategy import Strategy
 from blocks.training.tracks import (
     Followed,
-    GainNode,
     Lesson,
     Stretch,
     grouped,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from blocks.models.kalmannet import network_of
 from blocks.trainer.descent import DescentTrainer
 from blocks.training.descent import Prediction
 from blocks.training.strategy import Strategy
@@ -15,4 +16,6 @@ class Unsupervised(DescentTrainer, name="trainer.unsupervised"):
     """
 
     def _strategy(self) -> Strategy:
-        return Prediction(steps=self.steps, rate=self.rate, reset=self.hidden == "reset")
+        return Prediction(
+            network_of, steps=self.steps, rate=self.rate, reset=self.hidden == "reset"
+        )

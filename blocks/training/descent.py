@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
-from blocks.models.kalmannet import GainNetwork, network_of
 from blocks.training.kalmannet import Predicting, Unrolled
 from blocks.training.strategy import Strategy
-from blocks.training.tracks import GainNode, Lesson, joined, robust_variances, smoothed
+from blocks.training.tracks import Lesson, joined, robust_variances, smoothed
 from blocks.training.trajectories import Learner, Trajectories
 
 Array = np.ndarray[Any, Any]
@@ -24,6 +24,7 @@ class Descent(Strategy):
 
     Each stride begins where the serving filter stood, through which no gradient passes.
 
+    make    of the hyperparameters of a node its module (blocks/models/kalmannet.py)
     steps   of Adam per lesson, from moments of zero
     rate    of Adam
     reset   whether the hidden states of the network begin each stride as before the first step
@@ -31,11 +32,15 @@ class Descent(Strategy):
     decay   L2 norm of the weights in the loss
     """
 
-    def __init__(self, *, steps: int, rate: float, reset: bool, decay: float = 1e-6) -> None:
+    def __init__(
+        self, make: Callable[..., Any], *, steps: int, rate: float, reset: bool,
+        decay: float = 1e-6,
+    ) -> None:  # fmt: skip
+        self.make = make
         self.steps, self.rate, self.reset, self.decay = steps, rate, reset, decay
 
-    def update(self, serving: GainNode, lesson: Lesson) -> GainNode | None:
-        network = network_of(**serving.hyper)
+    def update(self, serving: Any, lesson: Lesson) -> Any:
+        network = self.make(**serving.hyper)
         network.load(serving.arrays)
         learner, part, track = self._taught(serving, network, lesson)
         if not len(part.observations):
@@ -48,10 +53,10 @@ class Descent(Strategy):
             learner.teach(track, part)
             torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP, foreach=False)
             adam.step()
-        return GainNode(lesson.model, network.hyper, network.arrays())
+        return serving.like(network.hyper, network.arrays())
 
     def _strides(
-        self, serving: GainNode, network: GainNetwork, lesson: Lesson, states: Array
+        self, serving: Any, network: Any, lesson: Lesson, states: Array
     ) -> tuple[Trajectories, list[Array]]:
         """A lesson cut into strides, a row each, with the filters that begin them."""
         observations, intervals = joined(lesson.stretches)
@@ -73,7 +78,7 @@ class Descent(Strategy):
 
     @abstractmethod
     def _taught(
-        self, serving: GainNode, network: GainNetwork, lesson: Lesson
+        self, serving: Any, network: Any, lesson: Lesson
     ) -> tuple[Learner, Trajectories, Any]:
         """Who learns, from which strides, beginning where."""
 
@@ -82,7 +87,7 @@ class Prediction(Descent):
     """Learns to predict the next observation: nothing else needs to be known."""
 
     def _taught(
-        self, serving: GainNode, network: GainNetwork, lesson: Lesson
+        self, serving: Any, network: Any, lesson: Lesson
     ) -> tuple[Learner, Trajectories, Any]:
         innovations = np.concatenate([stretch.innovations for stretch in lesson.stretches])
         none = np.zeros((len(innovations), lesson.model.size))  # no state is known
@@ -96,12 +101,12 @@ class Smoothing(Descent):
     lag   observations that the smoother has to know after a state
     """
 
-    def __init__(self, *, lag: int, **values: Any) -> None:
-        super().__init__(**values)
+    def __init__(self, make: Callable[..., Any], *, lag: int, **values: Any) -> None:
+        super().__init__(make, **values)
         self.lag = lag
 
     def _taught(
-        self, serving: GainNode, network: GainNetwork, lesson: Lesson
+        self, serving: Any, network: Any, lesson: Lesson
     ) -> tuple[Learner, Trajectories, Any]:
         states, believed = smoothed(lesson, self.lag)
         part, track = self._strides(serving, network, lesson, states)

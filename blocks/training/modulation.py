@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from blocks.kernels.state_space import StateSpace
-from blocks.models.modulation import Modulated, context_of
 from blocks.training.backward import Dense
 from blocks.training.kalmannet import Unrolled
 from blocks.training.trajectories import Learner, Trajectories
@@ -57,7 +56,7 @@ class Modulation(Learner):
     stretch. The loss of a row is the squared error in units of that, so that all contexts count.
     """
 
-    def __init__(self, network: Modulated, model: StateSpace) -> None:
+    def __init__(self, network: Any, model: StateSpace) -> None:
         self.network, self.model = network, model
         self._unrolled = Unrolled(network.gains, model, ModulatedDense)
         self._modules = dict(network.gains.named_modules())
@@ -112,3 +111,8 @@ class Modulation(Learner):
         noise = np.nanmean(units.reshape(count, -1), axis=1)
         found: Array = np.maximum(noise, LEAST).astype(np.float32)
         return found
+
+
+def context_of(noise: Any) -> Tensor:
+    """Contexts [dB] of mean squared noise, in units of what the model says."""
+    return 10.0 * torch.as_tensor(noise).log10()

@@ -14,26 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blocks.models.recursive_kalmannet import RecursiveNetwork
 from blocks.training.kalmannet import Branch, Layers, Recursion, Track, Unrolled
 from blocks.training.trajectories import Trajectories
-from blocks.training.usual import Usual
 
 Array = np.ndarray[Any, Any]
-
-
-def network_like(usual: Usual, in_mult: int = 20, units: int = 10) -> RecursiveNetwork:
-    """A fresh network of these sizes that begins near the usual gain and noise."""
-    scales = usual.states.tolist(), usual.observations.tolist()
-    m, n = usual.gain.shape
-    network = RecursiveNetwork(m, n, *scales, in_mult=in_mult, units=units)
-    C = usual.factor / usual.states[:, None]
-    np.fill_diagonal(C, np.log(np.expm1(C.diagonal())))
-    lower = C[np.tril_indices(len(C))]
-    with torch.no_grad():
-        for branch, begin in ((network.K, usual.gain.ravel()), (network.C, lower)):
-            branch.L3.bias.add_(torch.from_numpy(begin).to(branch.L3.bias))
-    return network
 
 
 class Carried(Recursion):

@@ -8,7 +8,7 @@ together; passes learn one after the other.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,6 @@ from blocks.kernels import smoother
 from blocks.kernels.rtsnet import Passes, joined, seeing_states
 from blocks.kernels.smoother import Passed
 from blocks.kernels.state_space import StateSpace
-from blocks.models.rtsnet import PassNetwork
 from blocks.training.kalmannet import Layers2, Unrolled, predict
 from blocks.training.trajectories import (
     LOOK,
@@ -41,7 +40,7 @@ class UnrolledPass(Learner):
     The loss is the mean squared error of the smoothed states, per number of a state.
     """
 
-    def __init__(self, network: PassNetwork, model: StateSpace) -> None:
+    def __init__(self, network: Any, model: StateSpace) -> None:
         self.network = network
         self.there, self.back = Unrolled(network.there, model), UnrolledBack(network.back, model)
 
@@ -153,15 +152,17 @@ class Learned(NamedTuple):
 
 
 def train_passes(
-    model: StateSpace, training: Trajectories, held_out: Trajectories, passes: int,
-    schedule: Schedule, seed: int = 0, *, sees: str = "observations",
-    first: Mapping[str, Array] | None = None, progress: Progress = silent,
+    make: Callable[[int, int], Any], model: StateSpace, training: Trajectories,
+    held_out: Trajectories, passes: int, schedule: Schedule, seed: int = 0, *,
+    sees: str = "observations", first: Mapping[str, Array] | None = None,
+    progress: Progress = silent,
 ) -> Iterator[Learned]:  # fmt: skip
     """Train passes one after the other, each on what those before make of the same trajectories.
 
     A pass over observations begins at the mean gains of the model's own extended RTS smoother, one
     over states at gains that leave them as they are.
 
+    make     states, observations -> a fresh pass (blocks/models/rtsnet.py)
     sees     what the first of them sees, as kernels/rtsnet.py says
     first    arrays of a KalmanNet of architecture #2 for this model, from which the way there of
              the first pass starts; None: from random ones
@@ -177,7 +178,7 @@ def train_passes(
     for number in range(1, passes + 1):
         of_states = number > 1 or sees == "smoothed"
         seen = seeing_states(model) if of_states else model
-        network = PassNetwork(model.size, seen.rows)
+        network = make(model.size, seen.rows)
         there, back = np.eye(model.size), np.zeros((model.size, model.size))
         if not of_states:
             there, back = mean_gains(model, held_out)

@@ -9,31 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 
 from blocks.kernels.state_space import StateSpace
-from blocks.models.split_kalmannet import SplitNetwork
 from blocks.training.kalmannet import Branch, Layers, Unrolled
 from blocks.training.trajectories import Trajectories
-from blocks.training.usual import Usual
 
 Array = np.ndarray[Any, Any]
-
-
-def network_like(usual: Usual, in_mult: int = 80, units: int = 2) -> SplitNetwork:
-    """A fresh network of these sizes that begins near the usual covariances.
-
-    Only the product of both factors counts, so P is told in units of its mean variance.
-    """
-    m, n = usual.gain.shape
-    network, unit = SplitNetwork(m, n, in_mult=in_mult, units=units), np.trace(usual.predicted) / m
-    with torch.no_grad():
-        for branch, begin in (
-            (network.P, usual.predicted / unit),
-            (network.S, usual.inverse * unit),
-        ):
-            branch.L3.bias.add_(torch.from_numpy(begin.ravel()).to(branch.L3.bias))
-    return network
 
 
 class Split(Unrolled):

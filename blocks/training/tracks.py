@@ -8,59 +8,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from blocks.kernels import extended_kalman, kalmannet, smoother
-from blocks.kernels.dense import padded
+from blocks.kernels import extended_kalman, smoother
 from blocks.kernels.kalman import Track
-from blocks.kernels.kalmannet import SingleGain
-from blocks.kernels.kalmannet_filter import Filters, Tracks
+from blocks.kernels.kalmannet_filter import Tracks
 from blocks.kernels.modulation import modulated
 from blocks.kernels.state_space import StateSpace
 from blocks.training.drift import PageHinkley
 from blocks.training.noise import Noise, estimated, louder
 from blocks.training.strategy import Strategy
-from pipeline.weights import Weights
 
 Array = np.ndarray[Any, Any]
 
 GROUP = 10  # steps whose losses count as one: they are not independent
 ROBUST = 0.4549  # median of the square of a standard normal number
 MISFIT = 4.0  # of what smoothed states leave of the observations to their noise, at most
-
-
-class GainNode:
-    """The weights of a KalmanNet, with its filter for one model.
-
-    Raises KeyError, TypeError or ValueError where they are none.
-    """
-
-    kind = "kalmannet"
-
-    def __init__(
-        self, model: StateSpace, hyper: Mapping[str, Any], arrays: Mapping[str, Array]
-    ) -> None:
-        self.hyper, self.arrays = dict(hyper), dict(arrays)
-        with np.errstate(over="ignore"):
-            self.filters = Filters(kalmannet.network_of(hyper, arrays), model)
-
-    def weights(self, name: str, *, version: int = 1, parent: int = 0, labels: str = "") -> Weights:
-        """As which it is published."""
-        return Weights(name, version, self.arrays, self.hyper, parent, labels)
-
-    def taking_over(self, tracks: Tracks) -> Tracks:
-        """A copy of where other filters stand, to go on with, as tracker.kalmannet does."""
-        hidden = self.filters.hidden_of(tracks.hidden)
-        if hidden is None:
-            hidden = self.filters.start(len(tracks.mean)).hidden
-        return Tracks(*(array.copy() for array in tracks))._replace(hidden=hidden)
-
-    def unpacked(self, hidden: Array) -> list[Array]:
-        """Hidden states (rows, width) as blocks/models/kalmannet.py has them."""
-        network = self.filters.network
-        sizes = [network.m**2, network.m**2, network.n**2]
-        if isinstance(network, SingleGain):
-            sizes = [network.units * (network.m**2 + network.n**2)]
-        starts = np.cumsum([0, *(padded(size) for size in sizes)])
-        return [hidden[:, at : at + size] for at, size in zip(starts, sizes, strict=False)]
 
 
 class Stretch(NamedTuple):
@@ -143,7 +104,7 @@ class Followed:
     """
 
     def __init__(
-        self, model: StateSpace, node: GainNode, stride: int, window: int, drift_db: float,
+        self, model: StateSpace, node: Any, stride: int, window: int, drift_db: float,
         sample: int = 0,
     ) -> None:  # fmt: skip
         self._model, self._stride = model, stride
@@ -156,7 +117,7 @@ class Followed:
         ]  # whether it becomes larger, and smaller
         self.begin_anew(node)
 
-    def begin_anew(self, node: GainNode) -> None:
+    def begin_anew(self, node: Any) -> None:
         """Go to the start of the model: the track is to be found again."""
         self.tracks = node.filters.start(1)
         self.before: tuple[Array, Array, Tracks] | None = None  # the last stretch, and its start
@@ -171,7 +132,7 @@ class Followed:
             spread += model.matrices(np.array([model.step_s]))[1][0]
         self._mean, self._covariance = self.tracks.mean[0].copy(), spread
 
-    def run(self, node: GainNode, seen: Array, intervals: Array) -> tuple[Array, Tracks]:
+    def run(self, node: Any, seen: Array, intervals: Array) -> tuple[Array, Tracks]:
         """Let the serving filter go on; its innovations, and where it stood before each stride."""
         tracks, found, stood = node.taking_over(self.tracks), [], []
         for at in range(0, len(seen), self._stride):
@@ -183,7 +144,7 @@ class Followed:
         return np.concatenate(found), starts
 
     def alike(
-        self, node: GainNode, before: tuple[Array, Array, Tracks], seen: Array, intervals: Array
+        self, node: Any, before: tuple[Array, Array, Tracks], seen: Array, intervals: Array
     ) -> Array:
         """Innovations of another filter, which begins where the serving one was a stretch ago."""
         *stretch, begun = before
@@ -266,7 +227,7 @@ class Followed:
             )
 
 
-def _innovations(node: GainNode, tracks: Tracks, seen: Array, intervals: Array) -> Array:
+def _innovations(node: Any, tracks: Tracks, seen: Array, intervals: Array) -> Array:
     """Those of one track (time, n), which goes on."""
     size = node.filters.model.size
     out = Track.empty((1, len(seen)), size, seen.shape[1])
@@ -304,14 +265,14 @@ class Contextual(Strategy):
         self._hyper, self._arrays, self._least = hyper, arrays, least_db
         self._told_db = 0.0  # for which what serves was made
 
-    def update(self, serving: GainNode, lesson: Lesson) -> GainNode | None:
+    def update(self, serving: Any, lesson: Lesson) -> Any:
         if lesson.noise is None:
             return None
         noise_db = lesson.noise.noise_db
         if abs(noise_db - self._told_db) < self._least:
             return None
         self._told_db = noise_db
-        return GainNode(lesson.model, *self.told(noise_db))
+        return serving.like(*self.told(noise_db))
 
     def told(self, noise_db: float) -> tuple[Mapping[str, Any], Mapping[str, Array]]:
         """Hyperparameters and arrays for noise that is so much louder than the model says."""

@@ -12,11 +12,11 @@ from gain_networks import constant_gain
 from splits import run_alone, run_split
 
 from blocks.kernels import state_space
+from blocks.nodes.gain import GainNode
 from blocks.tracker.kalmannet import KalmanNet
 from blocks.trainer.modulated import Modulated
 from blocks.trainer.tracks import TrackFeedback
 from blocks.training.strategy import Strategy
-from blocks.training.tracks import GainNode
 from pipeline.errors import ParameterError
 from pipeline.flow import Flow
 from pipeline.frame import FrameInfo

@@ -9,9 +9,9 @@ torch = package("torch", "train")
 from blocks.kernels import state_space  # noqa: E402
 from blocks.kernels.modulation import modulated  # noqa: E402
 from blocks.models.kalmannet import network_of  # noqa: E402
-from blocks.models.modulation import Modulated, context_of  # noqa: E402
+from blocks.models.modulation import Modulated  # noqa: E402
 from blocks.training.kalmannet import Unrolled  # noqa: E402
-from blocks.training.modulation import Modulation  # noqa: E402
+from blocks.training.modulation import Modulation, context_of  # noqa: E402
 from blocks.training.trajectories import Trajectories  # noqa: E402
 
 MODEL = state_space.build(

@@ -72,7 +72,7 @@ def test_on_a_linear_system_it_comes_near_the_kalman_smoother():
     torch.manual_seed(0)
     schedule = Schedule(steps=16, piece=30, batch=32, long_steps=0, rate=3e-3, every=8)
     data = simulated(200, 31, 1), simulated(50, 60, 2)
-    *_, found = train_passes(model, *data, 2, schedule)
+    *_, found = train_passes(PassNetwork, model, *data, 2, schedule)
     test = simulated(100, 200, 3)
     wanted = [
         smoother.smooth(model, seen, times, model.initial, model.initial_covariance)[0]
