@@ -26,7 +26,8 @@ class RecurrentTracker(nn.Module):
         if sees not in SEES:
             raise ValueError(f"sees = {sees!r}, but there are {', '.join(SEES)}")
         self.hyper = {"sees": sees, "m": m, "n": n, "wide": wide, "units": units}
-        self.sees, inputs = sees, inputs_of(sees, m, n)
+        self.m, self.n, self.sees = m, n, sees
+        inputs = inputs_of(sees, m, n)
         self.L1, self.GRU = nn.Linear(inputs, wide), nn.GRUCell(wide, units)
         self.L2, self.L3 = nn.Linear(units, wide), nn.Linear(wide, m)
         for name, size in (("input", inputs), ("output", m)):

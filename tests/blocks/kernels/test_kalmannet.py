@@ -50,7 +50,7 @@ def both(m, n, rows, time):
     ours, theirs = np.empty((2, time, rows, m, n), np.float32)
     with torch.inference_mode():
         for t in range(time):
-            kalmannet.gain(*network, features[t], hidden, scratch, ours[t])
+            kalmannet.gain(*network[:6], features[t], hidden, scratch, ours[t])
             gain, states = step(torch.tensor(features[t]).double(), states)
             theirs[t] = gain.numpy().reshape(rows, m, n)
     return ours, theirs
