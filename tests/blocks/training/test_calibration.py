@@ -58,8 +58,8 @@ def test_a_gain_that_is_not_the_best_is_consistent_once_calibrated():
     known = drawn(30, 200, 2)
     known.observations[np.random.default_rng(3).random(known.observations.shape) < 0.05] = np.nan
     calibration = calibrated(network, MODEL, known)
-    # the model is exact, so what is fitted is the true noise, as far as it can be known: Q stands in
-    # the variance of innovations, of at most 5.4, of which there are 6000; three standard errors
+    # the model is exact, so what is fitted is the true noise, as far as that can be known: Q stands
+    # in the variance of 6000 innovations, which is 5.4 at most; three standard errors
     error = 3.0 * 5.4 * np.sqrt(2.0 / 6000)
     np.testing.assert_allclose(calibration.process, 0.5 * np.eye(2), atol=error)
     assert calibration.share == pytest.approx(1.0, abs=0.1)
