@@ -8,6 +8,7 @@ import math
 import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -173,11 +174,9 @@ def errors_of(
     count = len(tracks.states)
     groups = [slice(k, k + 1) for k in range(count)]
     if (tracks.starts == tracks.starts[0]).all():
-        try:
-            with np.errstate(over="ignore", invalid="ignore"):
-                return _squared(tracked(slice(0, count)), tracks.states)
-        except RunError:
-            pass  # one by one, to see which
+        # where one is lost, all go one by one, to see which
+        with suppress(RunError), np.errstate(over="ignore", invalid="ignore"):
+            return _squared(tracked(slice(0, count)), tracks.states)
     errors = np.full(count, np.inf)
     for rows in groups:
         try:
