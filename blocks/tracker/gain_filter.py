@@ -11,15 +11,15 @@ import numpy as np
 from blocks.kernels import kalman, kalmannet_filter
 from blocks.kernels.kalman import Track
 from blocks.kernels.kalmannet_filter import Calibration, Filters, Network, Tracks
-from blocks.state_space import Modelled, checked_intervals, checked_observations
+from blocks.state_space import checked_intervals, checked_observations
 from blocks.tracker.filtering import Intervals, Observations, Tracked
-from pipeline.block import Learned, param
-from pipeline.errors import RunError, WeightsError
-from pipeline.frame import Array, FrameInfo, Scalar
+from blocks.tracker.learned import LearnedTracker
+from pipeline.block import param
+from pipeline.frame import Array, FrameInfo
 from pipeline.weights import Weights
 
 
-class GainFilter(Learned, Modelled):
+class GainFilter(LearnedTracker):
     """A filter that predicts by its model and corrects with a gain that a network tells.
 
     The recursion, missing observations and covariances are as kernels/kalmannet_filter.py says:
@@ -44,6 +44,7 @@ class GainFilter(Learned, Modelled):
     """
 
     learns_from = ("states",)
+    carries = Tracks
 
     covariance: Literal["gain", "none"] = param(
         default="gain",
@@ -56,36 +57,17 @@ class GainFilter(Learned, Modelled):
         """The network of weights; ValueError, TypeError or KeyError where they are none."""
 
     def start(self) -> None:
-        self._model = self._build()
+        super().start()
         self._filters: Filters | None = None
-        self._tracks: Tracks | None = None
 
     def take(self, weights: Weights) -> None:
-        where = f"weights {weights.name!r} v{weights.version}"
-        try:
-            with np.errstate(over="ignore"):  # what that leads to is tried below
-                network = self._network(weights.hyper, weights.arrays)
+        with self._fitting(weights):
+            network = self._network(weights.hyper, weights.arrays)
             calibration = Calibration.of(weights.arrays, self._model.size, self._model.rows)
             filters = Filters(network, self._model, calibration)
-        except KeyError as error:
-            raise WeightsError(f"{where} lack {error}; train others for {self.name}") from None
-        except (ValueError, TypeError) as error:
-            raise WeightsError(f"{where}: {error}; train others for {self.name}") from None
-        begin = filters.start(1)
-        try:  # which also compiles all that is due
+            begin = filters.start(1)  # a step of which compiles all that is due, too
             self._run(filters, begin.seen[None], np.full((1, 1), self.step_s), begin)
-        except RunError:
-            raise WeightsError(
-                f"{where} lead to numbers that are not finite; train others"
-            ) from None
-        if self._tracks is None:
-            self._tracks = filters.start(1)
-        else:
-            hidden = filters.hidden_of(self._tracks.hidden)
-            if hidden is None:
-                hidden = filters.start(1).hidden
-            self._tracks = self._tracks._replace(hidden=hidden)
-        self._filters = filters
+        self._tracks, self._filters = self._went_on(filters), filters
 
     def process(
         self,
@@ -93,12 +75,8 @@ class GainFilter(Learned, Modelled):
         interval_s: Intervals | None = None,
         info: FrameInfo = FrameInfo(),
     ) -> Tracked:
-        if self._filters is None or self._tracks is None:
-            raise WeightsError(
-                f"{self.name}: there are no weights to track with; train some with `kalvit train "
-                "FLOW --block BLOCK` and name them by model = NAME (those that are there: `kalvit "
-                "models list`)"
-            )
+        if self._filters is None:
+            raise self._without_weights()
         seen = checked_observations(self.name, observations, self._model.rows)
         intervals = checked_intervals(self.name, interval_s, seen.shape[:-1], self.step_s)
         if seen.ndim == 3:
@@ -112,16 +90,6 @@ class GainFilter(Learned, Modelled):
         likely = kalman.log_likelihood(out.innovations, out.nis, out.det)
         return Tracked(*out[:4], likely)
 
-    def state(self) -> Mapping[str, Array | Scalar]:
-        if self._tracks is None:
-            return {}
-        return {name: array.copy() for name, array in self._tracks._asdict().items()}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        if not state:
-            return
-        self._tracks = Tracks(*(np.array(state[name]) for name in Tracks._fields))
-
     def _run(
         self, filters: Filters, seen: Array, intervals: Array, tracks: Tracks, sample: int = 0, *,
         words: bool = False,
@@ -131,10 +99,9 @@ class GainFilter(Learned, Modelled):
         done = filters.run(
             seen, intervals, tracks, out, together=words, spread=self.covariance == "gain"
         )
-        for track in np.flatnonzero(done < seen.shape[1]):
-            at = sample + int(track) * seen.shape[1] + int(done[track])
-            raise RunError(
-                f"{self.name}: at observation {at} a number is not finite; train the network on "
-                "frames like these, or start nearer to where the tracks do (initial_state)"
-            )
+        self._check_finite(
+            done, seen.shape[1], sample, "observation",
+            "train the network on frames like these, or start nearer to where the tracks do "
+            "(initial_state)",
+        )  # fmt: skip
         return out

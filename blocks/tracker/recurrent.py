@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from blocks.kernels import kalman
 from blocks.kernels.kalman import Track
 from blocks.kernels.recurrent_filter import Network, Trackers, Tracks
-from blocks.state_space import Modelled, checked_intervals, checked_observations
+from blocks.state_space import checked_intervals, checked_observations
 from blocks.tracker.filtering import Intervals, Observations, Tracked
-from pipeline.block import Learned
-from pipeline.errors import RunError, WeightsError
-from pipeline.frame import Array, FrameInfo, Scalar
+from blocks.tracker.learned import LearnedTracker
+from pipeline.frame import Array, FrameInfo
 from pipeline.weights import Weights
 
 
-class Recurrent(Learned, Modelled, name="tracker.recurrent"):
+class Recurrent(LearnedTracker, name="tracker.recurrent"):
     """States from a recurrent network: the baselines of the KalmanNet paper.
 
     Revach et al., "KalmanNet", IEEE Trans. Signal Processing 2022, IV. What the network sees and
@@ -44,37 +40,20 @@ class Recurrent(Learned, Modelled, name="tracker.recurrent"):
 
     trained_by = "blocks.trainer.recurrent_filter:fit"
     learns_from = ("states",)
+    carries = Tracks
 
     def start(self) -> None:
-        self._model = self._build()
+        super().start()
         self._trackers: Trackers | None = None
-        self._tracks: Tracks | None = None
 
     def take(self, weights: Weights) -> None:
-        where = f"weights {weights.name!r} v{weights.version}"
-        try:
-            with np.errstate(over="ignore"):  # what that leads to is tried below
-                network = Network.of(weights.hyper, weights.arrays)
+        with self._fitting(weights):
+            network = Network.of(weights.hyper, weights.arrays)
             trackers = Trackers(network, self._model)
-        except KeyError as error:
-            raise WeightsError(f"{where} lack {error}; train others for {self.name}") from None
-        except (ValueError, TypeError) as error:
-            raise WeightsError(f"{where}: {error}; train others for {self.name}") from None
-        try:  # which also compiles all that is due
+            # a step, which compiles all that is due, too
             seen = np.full((1, 1, self._model.rows), self._model.initial[0])
             self._run(trackers, seen, np.full((1, 1), self.step_s), trackers.start(1))
-        except RunError:
-            raise WeightsError(
-                f"{where} lead to numbers that are not finite; train others"
-            ) from None
-        if self._tracks is None:
-            self._tracks = trackers.start(1)
-        else:
-            hidden = trackers.hidden_of(self._tracks.hidden)
-            if hidden is None:
-                hidden = trackers.start(1).hidden
-            self._tracks = self._tracks._replace(hidden=hidden)
-        self._trackers = trackers
+        self._tracks, self._trackers = self._went_on(trackers), trackers
 
     def process(
         self,
@@ -82,12 +61,8 @@ class Recurrent(Learned, Modelled, name="tracker.recurrent"):
         interval_s: Intervals | None = None,
         info: FrameInfo = FrameInfo(),
     ) -> Tracked:
-        if self._trackers is None or self._tracks is None:
-            raise WeightsError(
-                f"{self.name}: there are no weights to track with; train some with `kalvit train "
-                "FLOW --block BLOCK` and name them by model = NAME (those that are there: `kalvit "
-                "models list`)"
-            )
+        if self._trackers is None:
+            raise self._without_weights()
         seen = checked_observations(self.name, observations, self._model.rows)
         intervals = checked_intervals(self.name, interval_s, seen.shape[:-1], self.step_s)
         if seen.ndim == 3:
@@ -98,25 +73,12 @@ class Recurrent(Learned, Modelled, name="tracker.recurrent"):
             out = self._run(*given).of(0)
         return Tracked(*out[:4], kalman.log_likelihood(out.innovations, out.nis, out.det))
 
-    def state(self) -> Mapping[str, Array | Scalar]:
-        if self._tracks is None:
-            return {}
-        return {name: array.copy() for name, array in self._tracks._asdict().items()}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        if state:
-            self._tracks = Tracks(*(np.array(state[name]) for name in Tracks._fields))
-
     def _run(
         self, trackers: Trackers, seen: Array, intervals: Array, tracks: Tracks, sample: int = 0
     ) -> Track:
         """Track (track, time, m); RunError where a track does not stay finite."""
         out = Track.empty(seen.shape[:2], self._model.size, self._model.rows)
         done = trackers.run(seen, intervals, tracks, out)
-        for track in np.flatnonzero(done < seen.shape[1]):
-            at = sample + int(track) * seen.shape[1] + int(done[track])
-            raise RunError(
-                f"{self.name}: at observation {at} a number is not finite; train the network on "
-                "frames like these"
-            )
+        advice = "train the network on frames like these"
+        self._check_finite(done, seen.shape[1], sample, "observation", advice)
         return out
