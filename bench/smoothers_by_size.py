@@ -3,6 +3,8 @@
     python -m bench.smoothers_by_size train FOLDER hybrid 0 --steps 600   # method, seed
     python -m bench.smoothers_by_size join FOLDER sizes.json                # all that is there
 
+`make figures` runs both.
+
 Garcia Satorras, Akata, Welling, "Combining generative and discriminative models for hybrid
 inference", NeurIPS 2019: the Lorenz attractor in steps of 10 us, seen every 50 ms in noise of
 variance 0.25; the model that smoothers have is exp(A(x) dt) x to the second term, A(x) =
@@ -85,11 +87,13 @@ def with_intervals(states: Array, seen: Array) -> Trajectories:
 
 
 def train_all(folder: Path, method: str, seed: int, steps: int, sizes: tuple[int, ...]) -> None:
-    """Learn from each number of samples, keeping what came out after each."""
+    """Learn from each number of samples, keeping what came out after each; goes on if stopped."""
     folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{method}-{seed}.json"
+    points: list[dict[str, Any]] = json.loads(path.read_text())["points"] if path.exists() else []
+    there = {point["samples"] for point in points}
     test = simulated(10_000, 7)
-    points: list[dict[str, Any]] = []
-    for size in sizes:
+    for size in (size for size in sizes if size not in there):
         training, held_out = simulated(size, 100 + seed), simulated(max(size // 4, 50), 200 + seed)
         best = tuned(*training)
         if method == "smoother":
@@ -111,7 +115,7 @@ def train_all(folder: Path, method: str, seed: int, steps: int, sizes: tuple[int
             f"{decibel(off.mean()):.2f} dB, q2 = {best:.2g}", flush=True,
         )  # fmt: skip
         text = json.dumps({"method": method, "seed": seed, "points": points}, indent=1)
-        (folder / f"{method}-{seed}.json").write_text(text + "\n", encoding="utf-8")
+        path.write_text(text + "\n", encoding="utf-8")
 
 
 def join(folder: Path, path: Path) -> None:

@@ -54,7 +54,7 @@ def cells(pattern: str = "*:*:*:*") -> list[Cell]:
         for name, scenario in SCENARIOS.items()
         for noise_db in scenario.noises
         for kind, method in METHODS.items()
-        if method.serves(name, scenario)
+        if method.serves(name, scenario, noise_db)
         for seed in method.seeds
         if fnmatchcase(str(cell := Cell(name, noise_db, kind, seed)), pattern)
     ]

@@ -12,7 +12,9 @@ from pathlib import Path
 import bench.figures.trackers
 from bench.figures.trackers import tables
 from bench.figures.trackers.cells import FULL, Amount, Cell, attempt, cells
+from bench.figures.trackers.methods import METHODS, SEEDS
 from bench.figures.trackers.results import gathered
+from bench.figures.trackers.scenarios import SCENARIOS
 
 FOLDER = Path("figures/trackers")
 QUICK = Amount(share=0.2, settings=3, schedule={"steps": 60, "long_steps": 0, "every": 20})
@@ -44,17 +46,33 @@ def study(out: Path, quick: bool, jobs: int) -> None:
     """All of it."""
     folder = out / ("quick_cells" if quick else "cells")
     run_all(_quick() if quick else cells(), folder, QUICK if quick else FULL, jobs)
+    _by_size(out / ("quick_sizes" if quick else "sizes"), out / "sizes.json", quick, jobs)
     put_together(folder, out)
+
+
+def _by_size(folder: Path, path: Path, quick: bool, jobs: int) -> None:
+    """Smoothers that learn from more and more."""
+    from bench.smoothers_by_size import OPTIONS, SIZES, join, train_all  # torch
+
+    methods, seeds, steps, sizes = ("smoother", *OPTIONS), SEEDS, 600, SIZES
+    if quick:
+        methods, seeds, steps, sizes = ("smoother", "hybrid"), SEEDS[:1], 20, SIZES[:3]
+    with ProcessPoolExecutor(jobs) as pool:
+        work = [
+            pool.submit(train_all, folder, method, seed, steps, sizes)
+            for method in methods for seed in seeds
+        ]  # fmt: skip
+        for one in work:
+            one.result()
+    join(folder, path)
 
 
 def _quick() -> list[Cell]:
     """One level of noise of each scenario, and the trackers that are quick."""
-    from bench.figures.trackers.methods import METHODS
-
     return [
         cell
         for cell in cells("*:*:*:0")
-        if cell.noise_db == tables.SHORT[cell.scenario]
+        if cell.noise_db == SCENARIOS[cell.scenario].short
         and (METHODS[cell.method].learns is None or cell.method in QUICK_LEARN)
     ]
 

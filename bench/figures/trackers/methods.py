@@ -25,6 +25,7 @@ class Method(NamedTuple):
     told     "told"; "truth": what is simulated; "frozen": as the papers' extended filter
     group    "filter", "learned filter", "black box", "smoother", "learned smoother"
     only     scenarios that it is for, or (): all
+    short    only at the level of noise of the short table
     """
 
     title: str
@@ -38,11 +39,14 @@ class Method(NamedTuple):
     begins_as: str = ""
     told: str = "told"
     only: tuple[str, ...] = ()
+    short: bool = False
     line: str = "-"
     marker: str = "o"
 
-    def serves(self, name: str, scenario: Scenario) -> bool:
+    def serves(self, name: str, scenario: Scenario, noise_db: float) -> bool:
         """Whether the study runs it there."""
+        if self.short and noise_db != scenario.short:
+            return False
         if self.block not in catalogue.names():
             return False
         if self.told == "truth" and not scenario.truth:
@@ -101,15 +105,15 @@ METHODS = {
     ),
     "rnn": Method(
         "vanilla RNN", "tracker.recurrent", "tab:brown", "black box",
-        learns={"sees": "observations"}, line="-.", marker="d",
+        short=True, learns={"sees": "observations"}, line="-.", marker="d",
     ),
     "mb_rnn": Method(
         "model-based RNN", "tracker.recurrent", "tab:pink", "black box",
-        learns={"sees": "predictions"}, line="-.", marker="p",
+        short=True, learns={"sees": "predictions"}, line="-.", marker="p",
     ),
     "mb_rnn_difference": Method(
         "model-based RNN, differences", "tracker.recurrent", "tab:purple", "black box",
-        learns={"sees": "differences"}, line="-.", marker="h",
+        short=True, learns={"sees": "differences"}, line="-.", marker="h",
     ),
     "kalmannet": Method(
         "KalmanNet, architecture #2", "tracker.kalmannet", "tab:red", "learned filter", learns={},
@@ -117,23 +121,27 @@ METHODS = {
     ),
     "kalmannet_1": Method(
         "KalmanNet, architecture #1", "tracker.kalmannet", "salmon", "learned filter",
-        learns={"architecture": 1}, values={"covariance": "none"}, marker="8",
+        short=True, learns={"architecture": 1}, values={"covariance": "none"}, marker="8",
+    ),
+    "kalmannet_scaled": Method(
+        "KalmanNet #2, lengths of features", "tracker.kalmannet", "maroon", "learned filter",
+        short=True, learns={"scaled": True}, values={"covariance": "none"}, marker="H",
     ),
     "split_kalmannet": Method(
-        "Split-KalmanNet", "tracker.split_kalmannet", "tab:orange", "learned filter", learns={},
-        marker="<",
+        "Split-KalmanNet", "tracker.split_kalmannet", "tab:orange", "learned filter", short=True,
+        learns={}, marker="<",
     ),
     "recursive_kalmannet": Method(
-        "recursive KalmanNet", "tracker.recursive_kalmannet", "gold", "learned filter", learns={},
-        begins_as="ekf", marker=">",
+        "recursive KalmanNet", "tracker.recursive_kalmannet", "gold", "learned filter", short=True,
+        learns={}, begins_as="ekf", marker=">",
     ),
     "learned_noise": Method(
         "EKF, learned noise", "tracker.learned_noise", "navy", "learned filter", begins_as="ekf",
-        learns=_NOISE, marker="*",
+        short=True, learns=_NOISE, marker="*",
     ),
     "learned_noise_corrected": Method(
         "EKF, learned noise, drift and tilt", "tracker.learned_noise", "teal", "learned filter",
-        begins_as="ekf", learns={**_NOISE, "drift": 24, "tilt": True}, marker="P",
+        begins_as="ekf", short=True, learns={**_NOISE, "drift": 24, "tilt": True}, marker="P",
     ),
     "smoother": Method(
         "RTS smoother, tuned", "tracker.smoother", "tab:blue", "smoother", grid=_EVERY, line="--",
@@ -144,11 +152,11 @@ METHODS = {
         values={"iterations": 5}, line="--", marker="D",
     ),
     "rtsnet": Method(
-        "RTSNet", "tracker.rtsnet", "tab:red", "learned smoother", learns={}, begins_as="smoother",
-        line="--",
+        "RTSNet", "tracker.rtsnet", "tab:red", "learned smoother", short=True, learns={},
+        begins_as="smoother", line="--",
     ),
     "neural_augmented": Method(
         "neural-augmented smoother", "tracker.neural_augmented_smoother", "tab:purple",
-        "learned smoother", learns={}, begins_as="smoother", line="--", marker="X",
+        "learned smoother", short=True, learns={}, begins_as="smoother", line="--", marker="X",
     ),
 }  # fmt: skip

@@ -48,6 +48,7 @@ class Scenario(NamedTuple):
 
     table     its number in the paper
     noises    1 / r2 [dB]
+    short     that of them which stands in the short table, where all trackers run
     ratio_db  q2 / r2, or None: no process noise
     told      what trackers are told, parameters of their blocks but for noise
     truth     where what is simulated differs from that
@@ -65,6 +66,7 @@ class Scenario(NamedTuple):
     title: str
     table: str
     noises: tuple[float, ...]
+    short: float
     ratio_db: float | None
     told: Values
     test: Size
@@ -120,54 +122,54 @@ _LONGER = {**_PIECES, "steps": 1200, "piece": 40, "long_steps": 400, "truncate":
 
 SCENARIOS = {
     "linear": Scenario(
-        "linear, 2 states", "T.I", (-10.0, 0.0, 10.0, 20.0, 30.0), 0.0,
+        "linear, 2 states", "T.I", (-10.0, 0.0, 10.0, 20.0, 30.0), 20.0, 0.0,
         {"motion": "canonical", "dimensions": 2, "observation": "identity"},
         test=Size(200, 200), training=Size(1000, 21), held_out=Size(100, 30), tuning=Size(50, 200),
         schedule={**_PIECES, "piece": 20, "steps": 500, "long_steps": 0, "rate": 3e-3},
     ),
     "sinusoidal": Scenario(
-        "sinusoidal, model known", "T.III", (-12.04, -6.02, 0.0, 20.0, 40.0), -20.0, _SINUSOID,
-        test=Size(50, 1000), training=Size(200, 200), held_out=Size(30, 200),
+        "sinusoidal, model known", "T.III", (-12.04, -6.02, 0.0, 20.0, 40.0), 20.0, -20.0,
+        _SINUSOID, test=Size(50, 1000), training=Size(200, 200), held_out=Size(30, 200),
         tuning=Size(20, 500), schedule=_PIECES,
     ),
     "sinusoidal_partial": Scenario(
-        "sinusoidal, other parameters", "T.IV", (-12.04, -6.02, 0.0, 20.0, 40.0), -20.0,
+        "sinusoidal, other parameters", "T.IV", (-12.04, -6.02, 0.0, 20.0, 40.0), 20.0, -20.0,
         {**_SINUSOID, "motion_parameters": {"a": 1.0, "b": 1.0, "phi": 0.0, "delta": 0.0}},
         truth={"motion_parameters": {}},
         test=Size(50, 1000), training=Size(200, 200), held_out=Size(30, 200),
         tuning=Size(20, 500), schedule=_PIECES,
     ),
     "lorenz": Scenario(
-        "Lorenz, model known", "T.V", (0.0, 10.0, 20.0, 30.0, 40.0), -20.0, _LORENZ,
+        "Lorenz, model known", "T.V", (0.0, 10.0, 20.0, 30.0, 40.0), 20.0, -20.0, _LORENZ,
         frozen=_FROZEN, test=Size(20, 2000), **_LONG, schedule=_PIECES,
     ),
     "lorenz_spherical": Scenario(
-        "Lorenz, seen in spherical coordinates", "T.VI", (-10.0, 0.0, 10.0, 20.0, 30.0), 0.0,
+        "Lorenz, seen in spherical coordinates", "T.VI", (-10.0, 0.0, 10.0, 20.0, 30.0), 10.0, 0.0,
         {**_LORENZ, "observation": "spherical"}, frozen=_FROZEN,
         test=Size(1000, 20), training=Size(1000, 21), held_out=Size(200, 20),
         tuning=Size(200, 20), schedule={**_PIECES, "piece": 20, "truncate": 20},
     ),
     "lorenz_motion": Scenario(
-        "Lorenz, motion of 2 terms for 5", "T.VII", (10.0, 20.0, 30.0, 40.0), -20.0,
+        "Lorenz, motion of 2 terms for 5", "T.VII", (10.0, 20.0, 30.0, 40.0), 20.0, -20.0,
         {**_LORENZ, "motion_parameters": {"true_jacobian": 1.0, "order": 2.0}},
         truth={"motion_parameters": {}},
         frozen={"motion_parameters": {"true_jacobian": 0.0, "order": 2.0}},
         test=Size(20, 2000), **_LONG, schedule=_PIECES,
     ),
     "lorenz_rotated": Scenario(
-        "Lorenz, observation rotated by 1 degree", "T.VIII", (0.0, 10.0, 20.0, 30.0), -20.0,
+        "Lorenz, observation rotated by 1 degree", "T.VIII", (0.0, 10.0, 20.0, 30.0), 20.0, -20.0,
         _LORENZ, truth={"observation_parameters": {"rotation_deg": 1.0}}, frozen=_FROZEN,
         test=Size(20, 1000), **_LONG, schedule=_PIECES,
     ),
     "decimated": Scenario(
-        "Lorenz in steps of 10 us, told the papers' step", "T.IX", (0.0,), None, _LORENZ,
+        "Lorenz in steps of 10 us, told the papers' step", "T.IX", (0.0,), 0.0, None, _LORENZ,
         shipped={"kalmannet": "lorenz_kalmannet"}, frozen=_FROZEN,
         substeps=2000, start_variance=10.0, spread=0.1, test=Size(20, 3000),
         training=Size(20, 2000), held_out=Size(8, 1000), tuning=Size(10, 1500),
         schedule=_LONGER,
     ),
     "decimated_rk4": Scenario(
-        "Lorenz in steps of 10 us, told Runge-Kutta", "T.IX", (0.0,), None,
+        "Lorenz in steps of 10 us, told Runge-Kutta", "T.IX", (0.0,), 0.0, None,
         {**_LORENZ, "motion": "lorenz_rk4", "motion_parameters": {}}, truth=_LORENZ,
         substeps=2000, start_variance=10.0, spread=0.1, test=Size(20, 3000),
         training=Size(20, 2000), held_out=Size(8, 1000), tuning=Size(10, 1500),

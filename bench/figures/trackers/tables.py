@@ -11,12 +11,6 @@ from bench.figures.trackers.published import PUBLISHED
 from bench.figures.trackers.results import Result, Results, ahead
 from bench.figures.trackers.scenarios import SCENARIOS
 
-#: Levels of noise of the short table.
-SHORT = {
-    "linear": 20.0, "sinusoidal": 20.0, "sinusoidal_partial": 20.0, "lorenz": 20.0,
-    "lorenz_spherical": 10.0, "lorenz_motion": 20.0, "lorenz_rotated": 20.0, "decimated": 0.0,
-    "decimated_rk4": 0.0,
-}  # fmt: skip
 #: What is asked of KalmanNet where the model is wrong: no more than this behind the paper's.
 BARS = ("sinusoidal_partial", "lorenz_motion", "lorenz_rotated")
 MOST_BEHIND_DB = 0.5
@@ -37,7 +31,8 @@ def _text(value: float) -> str:
 
 def short(results: Results) -> str:
     """All trackers on all models, at one level of noise each."""
-    columns = [(s, db) for s, db in SHORT.items() if any(key[:2] == (s, db) for key in results)]
+    columns = [(name, scenario.short) for name, scenario in SCENARIOS.items()]
+    columns = [one for one in columns if any(key[:2] == one for key in results)]
     head = ["MSE [dB]"] + [f"{SCENARIOS[s].title}, {db:g} dB" for s, db in columns]
     rows = [head]
     best = {

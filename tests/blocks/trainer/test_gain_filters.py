@@ -62,3 +62,15 @@ def test_weights_made_before_keep_their_network_and_get_a_calibration(tmp_path, 
         np.testing.assert_array_equal(learnt.arrays[name], array)
     assert learnt.hyper == made.hyper
     assert Calibration.of(learnt.arrays, 2, 2) is not None
+
+
+def test_lengths_of_features_are_in_units_of_the_usual_errors_of_a_kalman_filter():
+    learnt = kalmannet.fit(KalmanNet(**VALUES), lessons(), scaled=True, **TINY)
+    F, _, H = KalmanNet(**VALUES)._build().matrices(np.ones(1))
+    F, H, P = F[0], H[0] if H.ndim == 3 else H, np.zeros((2, 2))
+    for _ in range(100):  # the Riccati recursion with the noise that was simulated, Q = R = I
+        P = F @ P @ F.T + np.eye(2)
+        S = H @ P @ H.T + np.eye(2)
+        P = P - P @ H.T @ np.linalg.inv(S) @ H @ P
+    expected = np.sqrt([*P.diagonal(), *S.diagonal()])
+    np.testing.assert_allclose(learnt.hyper["scales"], expected, rtol=0.15)  # noise of 240 steps
