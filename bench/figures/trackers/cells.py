@@ -233,6 +233,7 @@ def _learned(
         cell.seed, progress,
     )  # fmt: skip
     options = {**scenario.schedule, **(method.learns or {}), **(amount.schedule or {})}
+    options["decay"] *= scenario.noise(cell.noise_db)[1]
     learnt = getattr(importlib.import_module(module), name)(block, lessons, **options)
     told = {**learnt.training, **learnt.scores, "curve": curve}
     return Weights(cell.method, 1, learnt.arrays, learnt.hyper), told

@@ -125,7 +125,8 @@ METHODS = {
     ),
     "kalmannet_scaled": Method(
         "KalmanNet #2, lengths of features", "tracker.kalmannet", "maroon", "learned filter",
-        short=True, learns={"scaled": True}, values={"covariance": "none"}, marker="H",
+        learns={"scaled": True}, values={"covariance": "none"}, marker="H",
+        only=("sinusoidal_partial", "decimated"),
     ),
     "split_kalmannet": Method(
         "Split-KalmanNet", "tracker.split_kalmannet", "tab:orange", "learned filter", short=True,
@@ -157,6 +158,7 @@ METHODS = {
     ),
     "neural_augmented": Method(
         "neural-augmented smoother", "tracker.neural_augmented_smoother", "tab:purple",
-        "learned smoother", short=True, learns={}, begins_as="smoother", line="--", marker="X",
+        "learned smoother", short=True, begins_as="smoother", line="--", marker="X",
+        learns={"rate": 1e-2, "decay": 0.0, "batch": 8, "long_steps": 0},
     ),
 }  # fmt: skip

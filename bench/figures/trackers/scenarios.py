@@ -56,7 +56,8 @@ class Scenario(NamedTuple):
               where they do not, but for its noise, which is then that of the truth
     training, held_out, tuning, test   sizes of the sets; settings of filters are looked for on
               `tuning`
-    schedule  how what learns is trained, blocks/training/trajectories.py: Schedule
+    schedule  how what learns is trained, blocks/training/trajectories.py: Schedule; its decay
+              counts in units of r2, as the errors do that it is weighed against
     substeps  of the motion of the truth within a step
     start_variance  of the starts of different trajectories
     spread    variance of what trackers that learn start with around the true state
@@ -117,7 +118,8 @@ _LORENZ = {"motion": "lorenz_taylor", "observation": "identity", "step_s": 0.02,
 _FROZEN = {"motion_parameters": {"true_jacobian": 0.0}}
 _LONG = {"training": Size(60, 500), "held_out": Size(16, 400), "tuning": Size(8, 1000)}
 #: Some 10 s of processor time; what a cell took stands in its JSON.
-_PIECES = {"steps": 300, "piece": 25, "batch": 32, "long_steps": 60, "truncate": 40, "rate": 2e-3}
+_PIECES = {"steps": 300, "piece": 25, "batch": 32, "long_steps": 60, "truncate": 40, "rate": 2e-3,
+           "decay": 1e-4}  # fmt: skip
 _LONGER = {**_PIECES, "steps": 1200, "piece": 40, "long_steps": 400, "truncate": 60}
 
 SCENARIOS = {
@@ -137,7 +139,7 @@ SCENARIOS = {
         {**_SINUSOID, "motion_parameters": {"a": 1.0, "b": 1.0, "phi": 0.0, "delta": 0.0}},
         truth={"motion_parameters": {}},
         test=Size(50, 1000), training=Size(200, 200), held_out=Size(30, 200),
-        tuning=Size(20, 500), schedule=_PIECES,
+        tuning=Size(20, 500), schedule={**_PIECES, "steps": 1000, "long_steps": 200, "rate": 3e-3},
     ),
     "lorenz": Scenario(
         "Lorenz, model known", "T.V", (0.0, 10.0, 20.0, 30.0, 40.0), 20.0, -20.0, _LORENZ,
