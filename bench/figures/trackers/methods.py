@@ -124,7 +124,7 @@ METHODS = {
         short=True, learns={"architecture": 1}, values={"covariance": "none"}, marker="8",
     ),
     "kalmannet_scaled": Method(
-        "KalmanNet #2, lengths of features", "tracker.kalmannet", "maroon", "learned filter",
+        "KalmanNet, #2 that sees lengths", "tracker.kalmannet", "maroon", "learned filter",
         learns={"scaled": True}, values={"covariance": "none"}, marker="H",
         only=("sinusoidal_partial", "decimated"),
     ),
