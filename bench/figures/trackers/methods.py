@@ -81,7 +81,7 @@ _CLOUDS = tuple(
     for a in (1.0, 0.98) for q in noises(-6.0, 2.0, 1) for r in (1.0, 10.0)
 )  # fmt: skip
 _LINEAR = ("linear",)
-_NOISE = {"steps": 600, "long_steps": 300, "rate": 1e-2, "decay": 0.0, "every": 50, "patience": 10}
+_NOISE = {"steps": 400, "long_steps": 60, "rate": 1e-2, "decay": 0.0, "every": 20}
 
 METHODS = {
     "kalman": Method("Kalman filter", "tracker.kalman", "black", only=_LINEAR, marker=""),
