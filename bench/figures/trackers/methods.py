@@ -125,8 +125,8 @@ METHODS = {
     ),
     "kalmannet_scaled": Method(
         "KalmanNet, #2 that sees lengths", "tracker.kalmannet", "maroon", "learned filter",
-        learns={"scaled": True}, values={"covariance": "none"}, marker="H",
-        only=("sinusoidal_partial", "decimated"),
+        short=True, learns={"scaled": True, "steps": 2000}, values={"covariance": "none"},
+        only=("sinusoidal_partial", "decimated"), marker="H",
     ),
     "split_kalmannet": Method(
         "Split-KalmanNet", "tracker.split_kalmannet", "tab:orange", "learned filter", short=True,
