@@ -91,7 +91,8 @@ def layer(
             stride = 2 * LANES if end > LANES else LANES
             o = 0
             while o < end:
-                if end - o > 4 and (end - o) % 4:
+                rest = end - o
+                if rest % 4 and (rest == 5 or rest > 8):  # so nothing ends after padded(n_out)
                     _five(weights, at + o, stride, n_in, x, x0, least, y, y0 + panel + o)
                     o += 5
                 else:
