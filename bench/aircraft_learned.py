@@ -30,7 +30,7 @@ import numpy as np
 
 from blocks.formats import tracks
 from blocks.formats.tracks import Reports
-from blocks.kernels import imm, kalman, kalmannet, kalmannet_filter, state_space
+from blocks.kernels import imm, kalman, kalmannet, state_space
 from blocks.kernels.caching import njit
 from blocks.kernels.kalman import Track
 from blocks.kernels.kalmannet_filter import Filters
@@ -123,8 +123,7 @@ def by_kalman(words: Words, **values: Any) -> Array:
 def by_network(words: Words, network: Any, model: StateSpace) -> Array:
     """A KalmanNet."""
     filters = Filters(network, model)
-    together = kalmannet_filter.TOGETHER
-    begin = filters.start(-(-len(words.seen) // together) * together)
+    begin = filters.start(len(words.seen))
     out = Track.empty(words.seen.shape[:2], model.size, model.rows)
     filters.run(words.seen, words.intervals, begin, out, together=True, spread=False)
     return out.innovations

@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from blocks.kernels import camera, extended_kalman, kalmannet, kalmannet_filter, latent, state_space
+from blocks.kernels import camera, extended_kalman, kalmannet, latent, state_space
 from blocks.kernels.image_encoder import encoder_of
 from blocks.kernels.kalman import Track
 from blocks.kernels.kalmannet_filter import Filters
@@ -276,10 +276,10 @@ def tuned(
 
 def with_network(network: Any, model: StateSpace, seen: Array) -> Array:
     filters = Filters(network, model)
-    rows = -(-len(seen) // kalmannet_filter.TOGETHER) * kalmannet_filter.TOGETHER
+    begin = filters.start(len(seen))
     out = Track.empty(seen.shape[:2], model.size, model.rows)
     filters.run(
-        np.ascontiguousarray(seen), np.full(seen.shape[:2], model.step_s), filters.start(rows), out,
+        np.ascontiguousarray(seen), np.full(seen.shape[:2], model.step_s), begin, out,
         together=True, spread=False,
     )  # fmt: skip
     return out.estimates
@@ -437,11 +437,11 @@ class Study:
         self.told["Latent-KalmanNet"] = {"seconds": time.process_time() - begin}
         encoder = encoder_of(module.hyper, module.arrays())
         filters = Filters(kalmannet.network_of(network.hyper, network.arrays()), model)
-        rows = -(-len(self.test.states) // kalmannet_filter.TOGETHER) * kalmannet_filter.TOGETHER
+        tracks = filters.start(len(self.test.states))
         shape = self.test.states.shape[:2]
         out = Track.empty(shape, model.size, model.rows)
         _, read, _ = latent.run(
-            encoder, filters, self.test.images, np.full(shape, model.step_s), filters.start(rows),
+            encoder, filters, self.test.images, np.full(shape, model.step_s), tracks,
             out, together=True,
         )  # fmt: skip
         self.row("prior encoder, in the tracker", read)

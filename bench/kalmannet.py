@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from bench.lorenz import STEP_S, SUBSTEPS
-from blocks.kernels import extended_kalman, kalman, kalmannet, kalmannet_filter, state_space
+from blocks.kernels import extended_kalman, kalman, kalmannet, state_space
 from blocks.kernels.kalman import Track
 from blocks.kernels.kalmannet_filter import Filters
 from blocks.kernels.state_space import StateSpace
@@ -111,11 +111,10 @@ def speed() -> None:
         )
         intervals = np.full(long.shape[:2], STEP_S)
         out = Track.empty(long.shape[:2], 3, 3)
-        count = -(-rows // kalmannet_filter.TOGETHER) * kalmannet_filter.TOGETHER
 
         def ours(
             spread: bool, long: Array = long, intervals: Array = intervals, out: Track = out,
-            together: bool = together, count: int = count if together else 1,
+            together: bool = together, count: int = rows,
         ) -> None:  # fmt: skip
             filters.run(
                 long, intervals, filters.start(count), out, together=together, spread=spread
@@ -165,10 +164,8 @@ def simulated(count: int, steps: int, seed: int) -> tuple[Array, Array, Array]:
 
 def with_network(model: StateSpace, seen: Array, starts: Array) -> Array:
     filters = Filters(shipped(), model)
-    rows = -(-len(seen) // kalmannet_filter.TOGETHER) * kalmannet_filter.TOGETHER
-    tracks = filters.start(rows)
-    tracks.mean[: len(seen)] = starts
-    tracks.seen[: len(seen)] = starts
+    tracks = filters.start(len(seen))
+    tracks.mean[:] = tracks.seen[:] = starts
     out = Track.empty(seen.shape[:2], 3, 3)
     filters.run(seen, np.full(seen.shape[:2], STEP_S), tracks, out, together=True)
     return out.estimates

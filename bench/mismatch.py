@@ -337,9 +337,8 @@ def with_kalmannet(
         schedule, seed, print,
     )  # fmt: skip
     filters = kalmannet_filter.Filters(kalmannet.network_of(network.hyper, network.arrays()), model)
-    rows = -(-len(test.seen) // kalmannet_filter.TOGETHER) * kalmannet_filter.TOGETHER
-    tracks, out = filters.start(rows), Track.empty(test.seen.shape[:2], 3, 3)
-    tracks.mean[: len(test.seen)] = tracks.seen[: len(test.seen)] = test.starts
+    tracks, out = filters.start(len(test.seen)), Track.empty(test.seen.shape[:2], 3, 3)
+    tracks.mean[:] = tracks.seen[:] = test.starts
     filters.run(test.seen, np.full(test.r2.shape, STEP_S), tracks, out, together=True, spread=False)
     note = f"{found.steps} steps, {time.process_time() - began:.0f} s"
     return scored(test, out.estimates, None, note)

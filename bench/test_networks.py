@@ -19,6 +19,8 @@ from numba import njit
 
 from blocks.kernels import dense, kalmannet
 from blocks.kernels.activations import RELU, SIGMOID
+from blocks.kernels.dense import aligned
+from blocks.kernels.dense_lanes import WIDTH
 from blocks.kernels.table import Rising, Table
 from blocks.kernels.traced import LANES
 from blocks.kernels.unrolled import fma, fold, lanes, repeat, unrolled
@@ -75,12 +77,14 @@ def multiply_add(numbers: Any, count: int) -> float:
 
 @njit
 def steps(network: Any, features: Any, hidden: Any, scratch: Any, gains: Any) -> None:
-    """Steps of a gain network within a frame, features (time, rows, ...)."""
+    """Steps of a gain network within a frame, features (time, parts, ...), a row or tile each."""
     weights, places, m, n, in_mult, out_mult = network
     for t in range(features.shape[0]):
-        kalmannet.gain(
-            weights, places, m, n, in_mult, out_mult, features[t], hidden, scratch, gains
-        )
+        for k in range(features.shape[1]):
+            kalmannet.gain(
+                weights, places, m, n, in_mult, out_mult, features[t, k], hidden[k], scratch,
+                gains[k],
+            )  # fmt: skip
 
 
 def seconds(work: Callable[[], object], units: float) -> float:
@@ -185,18 +189,33 @@ def gain_rounds(rows: int) -> list[Round]:
     time_steps = max(20, 1000 // rows)
     features = np.random.default_rng(1).standard_normal((time_steps, rows, 12)).astype(np.float32)
     zero = np.zeros((3, 3), np.float32)
-    hidden, scratch = network.start(rows, zero, zero, zero), network.scratch(rows)
-    gains = np.empty((rows, 3, 3), np.float32)
+    size = network.start(1, zero, zero, zero).size
+    if rows == 1:
+        shown, hidden, scratch = (
+            features[:, None],
+            aligned(1, 1, size),
+            aligned(1, network.columns()),
+        )
+        gains = np.empty((1, 1, 9), np.float32)
+    else:
+        tiles = -(-rows // WIDTH)
+        shown = np.zeros((time_steps, tiles * WIDTH, 12), np.float32)
+        shown[:, :rows] = features
+        shown = np.ascontiguousarray(
+            shown.reshape(time_steps, tiles, WIDTH, 12).swapaxes(2, 3)
+        ).reshape(time_steps, tiles, -1)
+        hidden, scratch = aligned(tiles, size * WIDTH), aligned(network.columns() * WIDTH)
+        gains = np.empty((tiles, WIDTH, 9), np.float32)
 
     first = torch.tensor(features[:1])
     states = [torch.zeros(1, rows, 9)] * 3
     flat = [np.zeros(9, np.float32)] * 3
-    kalmannet.gain(*network[:6], features[0], hidden, scratch, gains)
+    steps(network[:6], shown[:1], hidden, scratch, gains)
     with torch.inference_mode():
-        expected = net(first, *states)[0].numpy().reshape(gains.shape)
-    np.testing.assert_allclose(gains, expected, atol=1e-5)
+        expected = net(first, *states)[0].numpy().reshape(rows, 9)
+    np.testing.assert_allclose(gains.reshape(-1, 9)[:rows], expected, atol=1e-5)
     in_numpy = gain_in_numpy(arrays, features[0, 0], *flat)[0].reshape(3, 3)
-    np.testing.assert_allclose(gains[0], in_numpy, atol=1e-5)
+    np.testing.assert_allclose(gains.reshape(-1, 3, 3)[0], in_numpy, atol=1e-5)
 
     def inference() -> None:
         with torch.inference_mode():
@@ -204,7 +223,7 @@ def gain_rounds(rows: int) -> list[Round]:
 
     works: dict[str, Any] = {
         "ours": (
-            lambda: steps(network, features, hidden, scratch, gains),
+            lambda: steps(network[:6], shown, hidden, scratch, gains),
             time_steps * rows,
         ),
         "torch": (lambda: net(first, *states), rows),

@@ -36,8 +36,9 @@ import numpy as np
 
 from blocks.kernels.activations import LINEAR, RELU
 from blocks.kernels.caching import njit
-from blocks.kernels.dense import aligned, join, layer, pack, padded
-from blocks.kernels.recurrent import gru_cell, pack_gru
+from blocks.kernels.dense import aligned, join, pack, padded
+from blocks.kernels.dense_lanes import copy, gru_cell, layer, put_rows
+from blocks.kernels.recurrent import pack_gru
 
 Array = np.ndarray[Any, Any]
 
@@ -82,21 +83,23 @@ def gain(
     weights: Array, places: Array, m: int, n: int, in_mult: int, out_mult: int,
     features: Array, hidden: Array, scratch: Array, gains: Array,
 ) -> None:  # fmt: skip
-    """Write the Kalman gains of one step; each row is a filter of its own.
+    """Write the Kalman gains of one step, of a filter or of WIDTH side by side.
 
-    weights   (size,)            of `dense.join`, in the order of `layers`
-    places    (11,)              where each of them begins
-    features  (rows, 2 (n + m))  difference of observations (n), innovation (n), differences of
-                                 forward evolution (m) and forward update (m), each normalised
-    hidden    (rows, width)      updated: states of Q, Sigma and S, as `Gain.start` makes them
-    scratch   (rows, width)      as `Gain.scratch` makes it
-    gains     (rows, m, n)       written
+    Features, hidden states and scratch are one row or a tile, as in kernels/dense_lanes.py.
+
+    weights   (size,)    of `dense.join`, in the order of `layers`
+    places    (11,)      where each of them begins
+    features  difference of observations (n), innovation (n), differences of forward evolution (m)
+              and forward update (m), each normalised
+    hidden    updated: states of Q, Sigma and S, as in a row of `Gain.start`
+    scratch   of `Gain.columns` numbers
+    gains     (1 or WIDTH, m n)  written
     """
     mm, nn, mn, wide, tall = m * m, n * n, m * n, in_mult * m, 2 * in_mult * n
     middle = out_mult * (mm + nn)
     in_q, in_sigma, in_s, in_2, in_out, in_3, in_4, _ = _columns(m, n, in_mult, out_mult)
     q, sigma, s = 0, padded(mm), 2 * padded(mm)
-    y = scratch[: features.shape[0]]
+    y = scratch
     layer(weights, places[0], m, wide, RELU, features, 2 * n + m, y, in_q)
     gru_cell(weights, places[1], wide, mm, y, in_q, hidden, q, y, in_sigma)
     copy(y, in_sigma, mm, hidden, q)
@@ -112,15 +115,7 @@ def gain(
     layer(weights, places[8], middle, mn, LINEAR, y, in_out, y, in_3 + nn)
     layer(weights, places[9], nn + mn, mm, RELU, y, in_3, y, in_4 + mm)
     layer(weights, places[10], 2 * mm, mm, RELU, y, in_4, hidden, sigma)
-    put_gains(y, in_3 + nn, m, n, gains)
-
-
-@njit(cache=True, nogil=True)
-def copy(source: Array, at: int, count: int, target: Array, to: int) -> None:
-    """Some columns of the rows of source to others of target."""
-    for row in range(source.shape[0]):
-        for i in range(count):
-            target[row, to + i] = source[row, at + i]
+    put_rows(y, in_3 + nn, mn, gains, 0)
 
 
 @njit(cache=True, nogil=True)
@@ -128,26 +123,27 @@ def branch(
     weights: Array, places: Array, first: int, n_in: int, wide: int, units: int, cells: int,
     middle: int, n_out: int, x: Array, x0: int, hidden: Array, h0: int, y: Array,
 ) -> int:  # fmt: skip
-    """L1 (relu), GRUs one after the other, L2 (relu), L3 (linear): returns its column in y.
+    """L1 (relu), GRUs one after the other, L2 (relu), L3 (linear): returns their place in y.
 
     weights, places   of `dense.join`; the first of its layers is number `first`
     wide, units, middle, n_out   outputs of L1, of each of so many `cells`, of L2 and of L3
-    x                 (rows, width)  n_in inputs from column x0 on
-    hidden            (rows, width)  updated: padded(units) columns for each cell, from h0 on
-    y                 (rows, `branch_width`)  written
+    x                 n_in inputs from number x0 on; a row or a tile, as all that follow
+    hidden            updated: padded(units) numbers for each cell, from h0 on
+    y                 `branch_width` numbers are written
     """
     layer(weights, places[first], n_in, wide, RELU, x, x0, y, 0)
-    source, width, at = 0, wide, padded(wide)
+    source, size, at = 0, wide, padded(wide)
     for cell in range(cells):
         state = h0 + cell * padded(units)
         gru_cell(
-            weights, places[first + 1 + cell], width, units, y, source, hidden, state, y, at
+            weights, places[first + 1 + cell], size, units, y, source, hidden, state, y, at
         )  # fmt: skip
         copy(y, at, units, hidden, state)
-        source, width, at = at, units, at + padded(units)
-    layer(weights, places[first + 1 + cells], units, middle, RELU, y, source, y, at)
-    layer(weights, places[first + 2 + cells], middle, n_out, LINEAR, y, at, y, at + padded(middle))
-    return int(at + padded(middle))
+        source, size, at = at, units, at + padded(units)
+    second, last = first + 1 + cells, at + padded(middle)
+    layer(weights, places[second], units, middle, RELU, y, source, y, at)
+    layer(weights, places[second + 1], middle, n_out, LINEAR, y, at, y, last)
+    return int(last)
 
 
 def branch_layers(
@@ -162,7 +158,7 @@ def branch_layers(
 
 
 def branch_width(wide: int, units: int, cells: int, middle: int, n_out: int) -> int:
-    """Columns that a `branch` writes."""
+    """Numbers that a `branch` writes."""
     return int(padded(wide) + cells * padded(units) + padded(middle) + padded(n_out))
 
 
@@ -172,12 +168,12 @@ def single_gain(
     features: Array, hidden: Array, scratch: Array, gains: Array,
 ) -> None:  # fmt: skip
     """As `gain`, of architecture #1: weights in the order of `single_layers`."""
-    mn, y = m * n, scratch[: features.shape[0]]
+    mn = m * n
     at = branch(
         weights, places, 0, 2 * (m + n), in_mult * (m + n), units * (m * m + n * n), 1,
-        out_mult * mn, mn, features, 0, hidden, 0, y,
+        out_mult * mn, mn, features, 0, hidden, 0, scratch,
     )  # fmt: skip
-    put_gains(y, at, m, n, gains)
+    put_rows(scratch, at, mn, gains, 0)
 
 
 def single_layers(
@@ -189,17 +185,6 @@ def single_layers(
         "L1": (2 * (m + n), wide), "GRU": (wide, moments), "L2": (moments, middle),
         "L3": (middle, m * n),
     }  # fmt: skip
-
-
-@njit(cache=True, nogil=True)
-def put_gains(y: Array, at: int, m: int, n: int, gains: Array) -> None:
-    """Columns of y from `at` on, as gains (rows, m, n)."""
-    for row in range(y.shape[0]):
-        place = at
-        for i in range(m):
-            for j in range(n):
-                gains[row, i, j] = y[row, place]
-                place += 1
 
 
 NO_SCALES: Array = np.empty(0)
@@ -247,9 +232,9 @@ class Gain(NamedTuple):
             hidden[:, at : at + prior.size] = prior.ravel()
         return hidden
 
-    def scratch(self, rows: int) -> Array:
-        """What `gain` writes in between."""
-        return aligned(rows, padded(_columns(self.m, self.n, self.in_mult, self.out_mult)[-1]))
+    def columns(self) -> int:
+        """Numbers that `gain` writes in between."""
+        return int(_columns(self.m, self.n, self.in_mult, self.out_mult)[-1])
 
 
 class SingleGain(NamedTuple):
@@ -283,10 +268,10 @@ class SingleGain(NamedTuple):
         """Hidden states before the first step: zeros."""
         return aligned(rows, padded(self.units * (self.m**2 + self.n**2)))
 
-    def scratch(self, rows: int) -> Array:
-        """What `single_gain` writes in between."""
-        widths = single_layers(self.m, self.n, self.in_mult, self.out_mult, self.units).values()
-        return aligned(rows, sum(padded(n_out) for _, n_out in widths))
+    def columns(self) -> int:
+        """Numbers that `single_gain` writes in between."""
+        sizes = single_layers(self.m, self.n, self.in_mult, self.out_mult, self.units).values()
+        return sum(padded(n_out) for _, n_out in sizes)
 
 
 def packed_layers(

@@ -55,6 +55,7 @@ import numpy as np
 from blocks.kernels import matrices
 from blocks.kernels.caching import njit
 from blocks.kernels.dense import aligned, padded
+from blocks.kernels.dense_lanes import WIDTH, number, put_number
 from blocks.kernels.indirect import (
     call_advance,
     call_linearise,
@@ -69,8 +70,6 @@ from blocks.kernels.state_space import StateSpace, wrapped
 
 Array = np.ndarray[Any, Any]
 
-TOGETHER = 6  # tracks that share each load of weights, kernels/dense.py
-TILE = 4 * TOGETHER  # tracks that go through time together: what they write stays in the cache
 LEAST = 1e-12  # length that a feature is divided by at least
 RANK = 1e-12  # of a pivot of H'H to its largest diagonal, below which H has not full column rank
 
@@ -168,11 +167,14 @@ class Filters:
         self._noise = Q, R, share, 1.0 / model.step_s, calibration is not None, *scales, H
         width = padded(5 * n + 2 * m * n + 3 * m)  # all that is ever used of it
         largest = max(m, n)
+        sizes = width, self._first(1).size, network.columns()
+        self._row = tuple(aligned(1, size) for size in sizes)
+        self._tile = tuple(aligned(size * WIDTH) for size in sizes)
         self._scratch = (
-            aligned(TILE, width), network.scratch(TILE), np.zeros((TILE, m, n), np.float32),
-            np.zeros((TILE, m * m + n * n), np.float32), np.empty((TILE, m)), np.empty((TILE, n)),
-            np.empty((1, n)), np.empty((1, n)), np.empty(m), np.empty(m), np.empty(n), np.empty(n),
-            np.empty((m, m)), tuple(np.zeros((largest, largest)) for _ in range(12)),
+            np.zeros((WIDTH, m * n), np.float32), np.zeros((WIDTH, m * m + n * n), np.float32),
+            np.empty((WIDTH, m)), np.empty((WIDTH, n)), np.empty((1, n)), np.empty((1, n)),
+            np.empty(m), np.empty(m), np.empty(n), np.empty(n), np.empty((m, m)),
+            tuple(np.zeros((largest, largest)) for _ in range(12)),
         )  # fmt: skip
 
     def _first(self, rows: int) -> Array:
@@ -209,10 +211,10 @@ class Filters:
 
         observations  (tracks, time, n) float64
         intervals     (tracks, time) float64  [s]
-        tracks        updated; if `together`, with rows for a whole number of TOGETHER tracks
+        tracks        updated
         out           (tracks, time)
-        together      whether tracks share loads of weights, which rounds otherwise than one alone;
-                      so of a track of many the result does not depend on how many there are
+        together      whether tracks go side by side, which rounds otherwise than one by one: so the
+                      result of a track depends neither on the others nor on how many there are
         spread        whether covariances, nis and det are wanted; else they are NaN
 
         Raises ValueError for arrays of other shapes or dtypes.
@@ -220,16 +222,15 @@ class Filters:
         model, network = self.model, self.network
         count, time, n = observations.shape
         m, shape = model.size, (count, time)
-        rows = -(-count // TOGETHER) * TOGETHER if together else count
         expect(
             np.float64, observations=(observations, (*shape, n)), intervals=(intervals, shape),
             estimates=(out.estimates, (*shape, m)), innovations=(out.innovations, (*shape, n)),
             covariances=(out.covariances, (*shape, m, m)), nis=(out.nis, shape),
-            det=(out.det, shape), mean=(tracks.mean, (rows, m)),
-            evolution=(tracks.evolution, (rows, m)), update=(tracks.update, (rows, m)),
-            seen=(tracks.seen, (rows, n)), covariance=(tracks.covariance, (rows, m, m)),
+            det=(out.det, shape), mean=(tracks.mean, (count, m)),
+            evolution=(tracks.evolution, (count, m)), update=(tracks.update, (count, m)),
+            seen=(tracks.seen, (count, n)), covariance=(tracks.covariance, (count, m, m)),
         )  # fmt: skip
-        expect(np.float32, hidden=(tracks.hidden, (rows, self._first(1).shape[1])))
+        expect(np.float32, hidden=(tracks.hidden, (count, self._first(1).shape[1])))
         done = np.full(count, time, np.int64)
         wanted = NOTHING
         if spread:
@@ -238,8 +239,8 @@ class Filters:
             network.weights, network.places, m, n, self._sizes, self._scales, model.advance,
             model.linearise, model.parameters, model.observe, model.observe_linearised,
             model.observe_parameters, model.angles, *self._noise, model.linear_seen,
-            TILE if together else 1, wanted, observations, intervals, *tracks, *self._scratch,
-            *out, done,
+            wanted, observations, intervals, *tracks, *(self._tile if together else self._row),
+            *self._scratch, *out, done,
         )  # fmt: skip
         return done
 
@@ -252,8 +253,8 @@ def _observe(observe: Any, parameters: Array, states: Array, seen: Array) -> Non
 
 @njit(cache=True, nogil=True)
 def put(
-    values: Array, row: int, count: int, scales: Array, first: int, features: Array, to: int,
-    at: int,
+    values: Array, row: int, count: int, scales: Array, first: int, features: Array, at: int,
+    lane: int,
 ) -> None:  # fmt: skip
     """Put a row of values (rows, count) among the features.
 
@@ -271,13 +272,13 @@ def put(
         value = values[row, j]
         if scales.size:
             value /= scales[first + j]
-        features[to, at + j] = over * value
+        put_number(features, at + j, lane, over * value)
 
 
 @njit(cache=True, nogil=True)
 def _put_geometry(
     linear: bool, before: Array, after: Array, foretold: Array, was: Array, H: Array,
-    angles: Array, bend: Array, scales: Array, features: Array, to: int, at: int,
+    angles: Array, bend: Array, scales: Array, features: Array, at: int, lane: int,
 ) -> None:  # fmt: skip
     """Put how far the observation is from linear, and H, among the features."""
     n, m = H.shape
@@ -289,16 +290,18 @@ def _put_geometry(
                 off -= H[j, i] * (after[i] - before[i])
             bend[0, j] = wrapped(off) if angles[j] else off
         for i in range(m):
-            features[to, at + n + j * m + i] = H[j, i]
-    put(bend, 0, n, scales, m, features, to, at)
+            put_number(features, at + n + j * m + i, lane, H[j, i])
+    put(bend, 0, n, scales, m, features, at, lane)
 
 
 @njit(cache=True, nogil=True)
-def _put_squares(values: Array, row: int, scales: Array, features: Array, to: int, at: int) -> None:
+def _put_squares(
+    values: Array, row: int, scales: Array, features: Array, at: int, lane: int
+) -> None:  # fmt: skip
     """Put log(1 + (v / scale)^2) among the features."""
     for j in range(scales.size):
         value = values[row, j] / scales[j]
-        features[to, at + j] = np.log1p(value * value)
+        put_number(features, at + j, lane, np.log1p(value * value))
 
 
 @njit(cache=True, nogil=True)
@@ -323,21 +326,22 @@ def _run(
     advance: Any, linearise: Any, parameters: Array, observe: Any, observe_linearised: Any,
     observe_parameters: Array, angles: Array, Q: Array, R: Array, share: float, per_second: float,
     is_calibrated: bool, state_scales: Array, seen_scales: Array, H: Array, linear_seen: bool,
-    tile: int, wanted: int, observations: Array, intervals: Array, mean: Array, evolution: Array,
-    update: Array, seen: Array, hidden: Array, covariance: Array, all_features: Array,
-    scratch: Array, all_gains: Array, told: Array, predicted: Array, off: Array, change: Array,
-    bend: Array, before: Array, after: Array, foretold: Array, was: Array, F: Array,
+    wanted: int, observations: Array, intervals: Array, mean: Array, evolution: Array,
+    update: Array, seen: Array, hidden: Array, covariance: Array, features: Array,
+    states: Array, scratch: Array, gains: Array, told: Array, predicted: Array, off: Array,
+    change: Array, bend: Array, before: Array, after: Array, foretold: Array, was: Array, F: Array,
     work: tuple[Array, ...], estimates: Array, covariances: Array, innovations: Array, nis: Array,
     det: Array, done: Array,
 ) -> None:  # fmt: skip
     count, steps = intervals.shape
     kind, in_mult, out_mult, units = sizes
     second = 2 * n if kind < SPLIT else 3 * n + m * n  # where F3 stands
-    for begin in range(0, count, tile):
-        alive = min(tile, count - begin)
-        rows = min(tile, mean.shape[0] - begin)  # beyond `alive` they only fill the vectors
-        features, gains = all_features[:rows], all_gains[:rows]
-        states = hidden[begin : begin + rows]
+    width = 1 if features.ndim == 2 else WIDTH
+    for begin in range(0, count, width):
+        alive = min(width, count - begin)
+        for row in range(alive):  # what stands in other lanes means nothing
+            for k in range(hidden.shape[1]):
+                put_number(states, k, row, hidden[begin + row, k])
         for t in range(steps):
             for row in range(alive):
                 track = begin + row
@@ -355,20 +359,20 @@ def _run(
                 for i in range(m):
                     predicted[row, i] = after[i]
                 _compare(observations, track, t, foretold, seen, angles, change, off, row)
-                put(change, 0, n, scales, m, features, row, 0)
-                put(off, row, n, scales, m, features, row, n)
-                put(evolution, track, m, scales, 0, features, row, second)
-                put(update, track, m, scales, 0, features, row, second + m)
+                put(change, 0, n, scales, m, features, 0, row)
+                put(off, row, n, scales, m, features, n, row)
+                put(evolution, track, m, scales, 0, features, second, row)
+                put(update, track, m, scales, 0, features, second + m, row)
                 if kind >= SPLIT:
                     _put_geometry(
                         linear_seen, before, after, foretold, was, H, angles, bend, scales,
-                        features, row, 2 * n,
+                        features, 2 * n, row,
                     )  # fmt: skip
                 if kind == RECURSIVE:
                     at = second + 2 * m
-                    _put_squares(change, 0, seen_scales, features, row, at)
-                    _put_squares(off, row, seen_scales, features, row, at + n)
-                    _put_squares(update, track, state_scales, features, row, at + 2 * n)
+                    _put_squares(change, 0, seen_scales, features, at, row)
+                    _put_squares(off, row, seen_scales, features, at + n, row)
+                    _put_squares(update, track, state_scales, features, at + 2 * n, row)
             if kind == DOUBLE:
                 gain(weights, places, m, n, in_mult, out_mult, features, states, scratch, gains)
             elif kind == SINGLE:
@@ -390,7 +394,7 @@ def _run(
                 for row in range(alive):
                     for i in range(m):
                         for j in range(n):
-                            gains[row, i, j] *= scales[i] / scales[m + j]
+                            gains[row, i * n + j] *= scales[i] / scales[m + j]
             for row in range(alive):
                 track = begin + row
                 if not linear_seen and (kind == SPLIT or wanted):
@@ -409,7 +413,7 @@ def _run(
                 for i in range(m):
                     correction = 0.0
                     for j in range(n):
-                        correction += gains[row, i, j] * off[row, j]
+                        correction += gains[row, i * n + j] * off[row, j]
                     now = predicted[row, i] + correction
                     evolution[track, i] = now - mean[track, i]
                     update[track, i] = correction
@@ -437,6 +441,9 @@ def _run(
                     for i in range(m):
                         for j in range(m):
                             covariances[track, t, i, j] = np.nan
+        for row in range(alive):
+            for k in range(hidden.shape[1]):
+                hidden[begin + row, k] = number(states, k, row)
 
 
 @njit(cache=True, nogil=True)
@@ -451,7 +458,7 @@ def _multiply_factors(told: Array, row: int, H: Array, gains: Array) -> None:
                 for p in range(m):
                     inner += told[row, i * m + p] * H[k, p]
                 total += inner * told[row, m * m + k * n + j]
-            gains[row, i, j] = total
+            gains[row, i * n + j] = total
 
 
 @njit(cache=True, nogil=True)
@@ -473,7 +480,7 @@ def _came(
                 at += 1
         for i in range(m):
             Hp[rows, i] = H[j, i]
-            K[i, rows] = gains[row, i, j]
+            K[i, rows] = gains[row, i * n + j]
         e[rows, 0] = innovations[track, t, j]
         rows += 1
     return rows

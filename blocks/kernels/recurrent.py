@@ -123,12 +123,17 @@ def _cell(blocks: int, together: int) -> Any:
     return unrolled(cell)
 
 
+def gru_state(r: Any, z: Any, n: Any, n_h: Any, old: Any) -> Any:
+    """The next state of units of a GRU, of the sums of its gates, those of n in two parts."""
+    r, z = sigmoid(r), sigmoid(z)
+    n = tanh(fma(r, n_h, n))
+    return fma(z, old - n, n)
+
+
 def _finish_gru(
     sums: Any, h: Any, memory: Any, out: Any, row: Any, at_h: Any, at_memory: Any, at: Any
 ) -> None:
-    r, z = sigmoid(sums[0]), sigmoid(sums[1])
-    n = tanh(fma(r, sums[3], sums[2]))
-    put_lanes(out, fma(z, lanes(h, row, at_h) - n, n), row, at)
+    put_lanes(out, gru_state(*sums, lanes(h, row, at_h)), row, at)
 
 
 def _finish_lstm(

@@ -24,14 +24,13 @@ import numpy as np
 
 from blocks.kernels.caching import njit
 from blocks.kernels.dense import aligned, padded
+from blocks.kernels.dense_lanes import copy, put_rows
 from blocks.kernels.kalmannet import (
     branch,
     branch_layers,
     branch_width,
     by_layer,
-    copy,
     packed_layers,
-    put_gains,
     sizes_of,
 )
 
@@ -49,25 +48,27 @@ def recursive_gain(
     weights: Array, places: Array, m: int, n: int, in_mult: int, out_mult: int, units: int,
     features: Array, hidden: Array, scratch: Array, gains: Array, told: Array,
 ) -> None:  # fmt: skip
-    """Write gains and factors of one step; each row is a filter of its own.
+    """Write gains and factors of one step, of a filter or of WIDTH side by side.
 
-    features  (rows, width)  `feature_count` of them; the m n columns after them are written
-    hidden    (rows, width)  updated, as `RecursiveGain.start` makes it
-    gains     (rows, m, n)   written
-    told      (rows, m (m + 1) / 2)  written: lower triangle of C, row by row, before `factor`
+    Features and hidden states are one row or a tile, as in kernels/dense_lanes.py.
+
+    features  `feature_count` of them; the m n columns after them are written
+    hidden    updated, as in a row of `RecursiveGain.start`
+    gains     (1 or WIDTH, m n)  written
+    told      (1 or WIDTH, m (m + 1) / 2)  written: lower triangle of C, row by row, before `factor`
     """
     mn, triangle, count = m * n, m * (m + 1) // 2, feature_count(m, n)
-    wide, size, y = in_mult * (m + n), units * (m + n), scratch[: features.shape[0]]
+    wide, size, y = in_mult * (m + n), units * (m + n), scratch
     at = branch(
         weights, places, 0, count, wide, size, 1, out_mult * mn, mn, features, 0, hidden, 0, y
     )  # fmt: skip
-    put_gains(y, at, m, n, gains)
+    put_rows(y, at, mn, gains, 0)
     copy(y, at, mn, features, count)
     at = branch(
         weights, places, 4, count + mn, wide, size, 1, out_mult * triangle, triangle, features, 0,
         hidden, padded(size), y,
     )  # fmt: skip
-    copy(y, at, triangle, told, 0)
+    put_rows(y, at, triangle, told, 0)
 
 
 @njit(cache=True, nogil=True)
@@ -133,16 +134,12 @@ class RecursiveGain(NamedTuple):
         """Hidden states before the first step: zeros."""
         return aligned(rows, 2 * padded(self.units * (self.m + self.n)))
 
-    def scratch(self, rows: int) -> Array:
-        """What `recursive_gain` writes in between."""
+    def columns(self) -> int:
+        """Numbers that `recursive_gain` writes in between."""
         m, n = self.m, self.n
         most = max(m * n, m * (m + 1) // 2)
-        return aligned(
-            rows,
-            branch_width(
-                self.in_mult * (m + n), self.units * (m + n), 1, self.out_mult * most, most
-            ),
-        )  # fmt: skip
+        wide, size, middle = self.in_mult * (m + n), self.units * (m + n), self.out_mult * most
+        return branch_width(wide, size, 1, middle, most)
 
 
 def network_of(hyper: Mapping[str, Any], arrays: Mapping[str, Array]) -> RecursiveGain:

@@ -31,10 +31,11 @@ import numpy as np
 
 from blocks.kernels.caching import njit
 from blocks.kernels.dense import aligned, padded
+from blocks.kernels.dense_lanes import WIDTH, put_number
 from blocks.kernels.indirect import address_of, call_advance
 from blocks.kernels.kalman import Track, expect
 from blocks.kernels.kalmannet import Gain, gain, layers, network_of
-from blocks.kernels.kalmannet_filter import TILE, TOGETHER, Filters, Tracks, put
+from blocks.kernels.kalmannet_filter import Filters, Tracks, put
 from blocks.kernels.observations import matrix_observe, matrix_observe_linearised
 from blocks.kernels.state_space import StateSpace
 
@@ -101,9 +102,14 @@ class Backward:
                 f"model has {m} states"
             )
         self.network, self.model = network, model
+        one = np.eye(m, dtype=np.float32)
+        self._first = network.start(1, one, np.zeros_like(one), one)
+        sizes = padded(4 * m), self._first.size, network.columns()
+        self._row = tuple(aligned(1, size) for size in sizes)
+        self._tile = tuple(aligned(size * WIDTH) for size in sizes)
         self._scratch = (
-            aligned(TILE, padded(4 * m)), network.scratch(TILE), np.zeros((TILE, m, m), np.float32),
-            tuple(np.empty((TILE, m)) for _ in range(4)), np.empty(m), np.empty(m),
+            np.zeros((WIDTH, m * m), np.float32), tuple(np.empty((WIDTH, m)) for _ in range(4)),
+            np.empty(m), np.empty(m),
         )  # fmt: skip
 
     def run(self, updated: Array, intervals: Array, *, together: bool) -> Array:
@@ -111,7 +117,7 @@ class Backward:
 
         updated    (tracks, time, m) float64
         intervals  (tracks, time) float64  before each step [s]
-        together   whether tracks share loads of weights, as in Filters.run
+        together   whether tracks go side by side, as in Filters.run
 
         Raises ValueError for arrays of other shapes or dtypes.
         """
@@ -122,12 +128,10 @@ class Backward:
         )  # fmt: skip
         smoothed = np.empty_like(updated)
         network, m = self.network, self.model.size
-        one = np.eye(m, dtype=np.float32)
-        rows = -(-count // TOGETHER) * TOGETHER if together else count
         _back(
             network.weights, network.places, m, network.in_mult, network.out_mult,
-            self.model.advance, self.model.parameters, TILE if together else 1, updated, intervals,
-            network.start(rows, one, np.zeros_like(one), one), *self._scratch, smoothed,
+            self.model.advance, self.model.parameters, updated, intervals, self._first,
+            *(self._tile if together else self._row), *self._scratch, smoothed,
         )  # fmt: skip
         return smoothed
 
@@ -135,18 +139,19 @@ class Backward:
 @njit(cache=True, nogil=True)
 def _back(
     weights: Array, places: Array, m: int, in_mult: int, out_mult: int, advance: Any,
-    parameters: Array, tile: int, updated: Array, intervals: Array, hidden: Array,
-    all_features: Array, scratch: Array, all_gains: Array, parts: tuple[Array, ...],
-    before: Array, after: Array, smoothed: Array,
+    parameters: Array, updated: Array, intervals: Array, first: Array, features: Array,
+    states: Array, scratch: Array, gains: Array, parts: tuple[Array, ...], before: Array,
+    after: Array, smoothed: Array,
 ) -> None:  # fmt: skip
     count, steps = intervals.shape
     innovation, update, evolution, learned = parts
     no_scales = np.empty(0)
-    for begin in range(0, count, tile):
-        alive = min(tile, count - begin)
-        rows = min(tile, hidden.shape[0] - begin)  # beyond `alive` they only fill the vectors
-        features, gains = all_features[:rows], all_gains[:rows]
-        states = hidden[begin : begin + rows]
+    width = 1 if features.ndim == 2 else WIDTH
+    for begin in range(0, count, width):
+        alive = min(width, count - begin)  # what stands in other lanes means nothing
+        for row in range(width):
+            for k in range(first.shape[1]):
+                put_number(states, k, row, first[0, k])
         for t in range(steps - 1, -1, -1):
             if t < steps - 1:
                 for row in range(alive):
@@ -161,10 +166,10 @@ def _back(
                         evolution[row, i] = 0.0
                         if t + 2 < steps:
                             evolution[row, i] = smoothed[track, t + 2, i] - ahead
-                    put(innovation, row, m, no_scales, 0, features, row, 0)
-                    put(update, row, m, no_scales, 0, features, row, m)
-                    put(evolution, row, m, no_scales, 0, features, row, 2 * m)
-                    put(learned, row, m, no_scales, 0, features, row, 3 * m)
+                    put(innovation, row, m, no_scales, 0, features, 0, row)
+                    put(update, row, m, no_scales, 0, features, m, row)
+                    put(evolution, row, m, no_scales, 0, features, 2 * m, row)
+                    put(learned, row, m, no_scales, 0, features, 3 * m, row)
                 gain(weights, places, m, m, in_mult, out_mult, features, states, scratch, gains)
             for row in range(alive):
                 track = begin + row
@@ -172,7 +177,7 @@ def _back(
                     correction = 0.0
                     if t < steps - 1:
                         for j in range(m):
-                            correction += gains[row, i, j] * innovation[row, j]
+                            correction += gains[row, i * m + j] * innovation[row, j]
                     smoothed[track, t, i] = updated[track, t, i] + correction
 
 
@@ -201,7 +206,7 @@ class Pass(NamedTuple):
 
         starts   (tracks, m)  states one interval before the first observation; None: the model's
         """
-        tracks = self.there.start(-(-len(observations) // TOGETHER) * TOGETHER, starts)
+        tracks = self.there.start(len(observations), starts)
         updated = self.filter(observations, intervals, tracks, together=True)
         return self.back.run(updated, intervals, together=True)
 

@@ -24,12 +24,12 @@ import numpy as np
 
 from blocks.kernels.caching import njit
 from blocks.kernels.dense import aligned, padded
+from blocks.kernels.dense_lanes import put_rows
 from blocks.kernels.kalmannet import (
     branch,
     branch_layers,
     branch_width,
     by_layer,
-    copy,
     packed_layers,
     sizes_of,
 )
@@ -42,25 +42,27 @@ def split_gain(
     weights: Array, places: Array, m: int, n: int, in_mult: int, out_mult: int, units: int,
     features: Array, hidden: Array, scratch: Array, told: Array,
 ) -> None:  # fmt: skip
-    """Write the factors of one step; each row is a filter of its own.
+    """Write the factors of one step, of a filter or of WIDTH side by side.
 
-    features  (rows, width)  differences of observations (2 n), geometry (n + m n), forward
+    Features and hidden states are one row or a tile, as in kernels/dense_lanes.py.
+
+    features  differences of observations (2 n), geometry (n + m n), forward
                              evolution (m) and forward update (m)
-    hidden    (rows, width)  updated, as `SplitGain.start` makes it
-    told      (rows, m^2 + n^2)  written: P, then S
+    hidden    updated, as in a row of `SplitGain.start`
+    told      (1 or WIDTH, m^2 + n^2)  written: P, then S
     """
     mm, nn, mn = m * m, n * n, m * n
-    wide, size, y = in_mult * (m + n), units * (mm + nn), scratch[: features.shape[0]]
+    wide, size, y = in_mult * (m + n), units * (mm + nn), scratch
     at = branch(
         weights, places, 0, n + mn + 2 * m, wide, size, 2, out_mult * mn, mm, features, 2 * n,
         hidden, 0, y,
     )  # fmt: skip
-    copy(y, at, mm, told, 0)
+    put_rows(y, at, mm, told, 0)
     at = branch(
         weights, places, 5, 3 * n + mn, wide, size, 2, out_mult * mn, nn, features, 0, hidden,
         2 * padded(size), y,
     )  # fmt: skip
-    copy(y, at, nn, told, mm)
+    put_rows(y, at, nn, told, mm)
 
 
 def layers(
@@ -99,13 +101,12 @@ class SplitGain(NamedTuple):
         """Hidden states before the first step: zeros."""
         return aligned(rows, 4 * padded(self.units * (self.m**2 + self.n**2)))
 
-    def scratch(self, rows: int) -> Array:
-        """What `split_gain` writes in between."""
+    def columns(self) -> int:
+        """Numbers that `split_gain` writes in between."""
         m, n = self.m, self.n
         size, most = self.units * (m**2 + n**2), max(m, n) ** 2
-        return aligned(
-            rows, branch_width(self.in_mult * (m + n), size, 2, self.out_mult * m * n, most)
-        )
+        wide, middle = self.in_mult * (m + n), self.out_mult * m * n
+        return branch_width(wide, size, 2, middle, most)
 
 
 def network_of(hyper: Mapping[str, Any], arrays: Mapping[str, Array]) -> SplitGain:

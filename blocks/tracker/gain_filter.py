@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from blocks.kernels import kalman, kalmannet_filter
+from blocks.kernels import kalman
 from blocks.kernels.kalman import Track
 from blocks.kernels.kalmannet_filter import Calibration, Filters, Network, Tracks
 from blocks.state_space import checked_intervals, checked_observations
@@ -65,8 +65,10 @@ class GainFilter(LearnedTracker):
             network = self._network(weights.hyper, weights.arrays)
             calibration = Calibration.of(weights.arrays, self._model.size, self._model.rows)
             filters = Filters(network, self._model, calibration)
-            begin = filters.start(1)  # a step of which compiles all that is due, too
-            self._run(filters, begin.seen[None], np.full((1, 1), self.step_s), begin)
+            for words in (False, True):  # a step of both compiles all that is due, too
+                begin = filters.start(1)
+                step = np.full((1, 1), self.step_s)
+                self._run(filters, begin.seen[None], step, begin, words=words)
         self._tracks, self._filters = self._went_on(filters), filters
 
     def process(
@@ -80,10 +82,8 @@ class GainFilter(LearnedTracker):
         seen = checked_observations(self.name, observations, self._model.rows)
         intervals = checked_intervals(self.name, interval_s, seen.shape[:-1], self.step_s)
         if seen.ndim == 3:
-            rows = -(-len(seen) // kalmannet_filter.TOGETHER) * kalmannet_filter.TOGETHER
-            out = self._run(
-                self._filters, seen, intervals, self._filters.start(rows), info.sample, words=True
-            )
+            tracks = self._filters.start(len(seen))
+            out = self._run(self._filters, seen, intervals, tracks, info.sample, words=True)
         else:
             out = self._run(self._filters, seen[None], intervals[None], self._tracks, info.sample)
             out = out.of(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float32
 
-from blocks.kernels import kalman, kalmannet_filter, latent
+from blocks.kernels import kalman, latent
 from blocks.kernels.image_encoder import Encoder
 from blocks.kernels.kalman import Track
 from blocks.kernels.kalmannet_filter import Filters, Tracks
@@ -61,8 +61,10 @@ class LatentKalmanNet(LearnedTracker, name="tracker.latent_kalmannet"):
                     f"numbers and see {encoder.extra} beside an "
                     f"image, but the model observes {angles.size}; train others for {self.name}"
                 )
-            image = np.zeros((1, 1, *encoder.shape), np.float32)  # a step compiles all, too
-            self._run(encoder, filters, image, np.full((1, 1), self.step_s), filters.start(1))
+            image = np.zeros((1, 1, *encoder.shape), np.float32)
+            for words in (False, True):  # a step of both compiles all, too
+                step = np.full((1, 1), self.step_s)
+                self._run(encoder, filters, image, step, filters.start(1), words=words)
         self._tracks = self._went_on(filters)
         self._encoder, self._filters = encoder, filters
 
@@ -83,8 +85,7 @@ class LatentKalmanNet(LearnedTracker, name="tracker.latent_kalmannet"):
         intervals = checked_intervals(self.name, interval_s, images.shape[:-2], self.step_s)
         shown = np.array(images)
         if images.ndim == 4:
-            rows = -(-len(images) // kalmannet_filter.TOGETHER) * kalmannet_filter.TOGETHER
-            tracks = filters.start(rows)
+            tracks = filters.start(len(images))
             out = self._run(encoder, filters, shown, intervals, tracks, info.sample, words=True)
         else:
             out = self._run(encoder, filters, shown[None], intervals[None], tracks, info.sample)

@@ -21,7 +21,7 @@ from blocks.kernels import state_space
 from blocks.kernels.caching import njit
 from blocks.kernels.indirect import call_advance, call_observe
 from blocks.kernels.kalman import Track
-from blocks.kernels.kalmannet_filter import TOGETHER, Calibration, Filters, Network
+from blocks.kernels.kalmannet_filter import Calibration, Filters, Network
 from blocks.kernels.recursive_kalmannet import RecursiveGain
 from blocks.kernels.state_space import StateSpace
 from blocks.training.trajectories import Trajectories
@@ -128,10 +128,9 @@ def filtered(filters: Filters, known: Trajectories, *, spread: bool) -> Track:
     """What the filter makes of trajectories that begin where the model does."""
     shape = known.observations.shape[:2]
     out = Track.empty(shape, filters.model.size, filters.model.rows)
-    rows = -(-shape[0] // TOGETHER) * TOGETHER
     filters.run(
         np.ascontiguousarray(known.observations), np.ascontiguousarray(known.intervals),
-        filters.start(rows), out, together=True, spread=spread,
+        filters.start(shape[0]), out, together=True, spread=spread,
     )  # fmt: skip
     return out
 

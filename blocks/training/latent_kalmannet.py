@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from blocks.kernels import kalmannet, kalmannet_filter, latent
+from blocks.kernels import kalmannet, latent
 from blocks.kernels.image_encoder import encoder_of
 from blocks.kernels.kalman import Track
 from blocks.kernels.kalmannet_filter import Filters
@@ -103,10 +103,9 @@ class Turns:
         """Estimates, and what was foretold."""
         encoder = encoder_of(self.encoder.hyper, self.encoder.arrays())
         filters = Filters(kalmannet.network_of(self.gain.hyper, self.gain.arrays()), self.model)
-        count = len(part.states)
-        rows = -(-count // kalmannet_filter.TOGETHER) * kalmannet_filter.TOGETHER
         out = Track.empty(part.states.shape[:2], self.model.size, self.model.rows)
         _, _, foretold = latent.run(
-            encoder, filters, part.images, part.intervals, filters.start(rows), out, together=True
-        )
+            encoder, filters, part.images, part.intervals, filters.start(len(part.states)), out,
+            together=True,
+        )  # fmt: skip
         return out.estimates, foretold

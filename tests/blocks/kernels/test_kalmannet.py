@@ -4,6 +4,8 @@ from needs import package
 from numba.core import config
 
 from blocks.kernels import kalmannet
+from blocks.kernels.dense import aligned
+from blocks.kernels.dense_lanes import WIDTH
 
 LONG = 100 if config.DISABLE_JIT else 3000
 
@@ -45,12 +47,22 @@ def both(m, n, rows, time):
     rng = np.random.default_rng(8)
     features = rng.standard_normal((time, rows, 2 * (m + n))).astype(np.float32)
     priors = [rng.standard_normal((k, k)).astype(np.float32) for k in (m, m, n)]
-    hidden, scratch = network.start(rows, *priors), network.scratch(rows)
+    hidden = network.start(1, *priors)
+    scratch = aligned(1, network.columns())
+    if rows > 1:  # a tile, whatever stands in lanes that are not used
+        hidden, scratch = hidden.repeat(WIDTH, 0).T.ravel(), aligned(network.columns() * WIDTH)
     states = tuple(torch.tensor(p.ravel()).double().repeat(rows, 1) for p in priors)
     ours, theirs = np.empty((2, time, rows, m, n), np.float32)
+    gains = np.empty((1 if rows == 1 else WIDTH, m * n), np.float32)
     with torch.inference_mode():
         for t in range(time):
-            kalmannet.gain(*network[:6], features[t], hidden, scratch, ours[t])
+            seen = features[t]
+            if rows > 1:
+                seen = rng.standard_normal((2 * (m + n), WIDTH)).astype(np.float32)
+                seen[:, :rows] = features[t].T
+                seen = seen.ravel()
+            kalmannet.gain(*network[:6], seen, hidden, scratch, gains)
+            ours[t] = gains[:rows].reshape(rows, m, n)
             gain, states = step(torch.tensor(features[t]).double(), states)
             theirs[t] = gain.numpy().reshape(rows, m, n)
     return ours, theirs
@@ -66,7 +78,7 @@ def test_the_3_by_3_network_has_the_printed_number_of_weights():
         assert total == printed
 
 
-@pytest.mark.parametrize("rows", [1, 7])
+@pytest.mark.parametrize("rows", [1, 7, WIDTH])
 @pytest.mark.parametrize(("m", "n"), [(3, 3), (2, 2), (4, 2), (1, 1), (2, 5)])
 def test_gains_are_those_of_torch(m, n, rows):
     ours, theirs = both(m, n, rows, 4)

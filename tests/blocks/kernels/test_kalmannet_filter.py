@@ -71,11 +71,11 @@ def test_estimates_are_those_of_torch(architecture, features, scaled, model, mis
     ours = kalmannet.network_of(module.hyper, module.arrays())
     filters = kalmannet_filter.Filters(ours, built)
     time = 12 if config.DISABLE_JIT else 40
-    for tracks, together in ((1, False), (7, True)):
+    many = 3 if config.DISABLE_JIT else 101
+    for tracks, together in ((1, False), (3, True), (many, True)):
         seen, intervals = observed(built, tracks, time, missing)
         out = Track.empty(seen.shape[:2], built.size, built.rows)
-        rows = 12 if together else 1
-        done = filters.run(seen, intervals, filters.start(rows), out, together=together)
+        done = filters.run(seen, intervals, filters.start(tracks), out, together=together)
         assert (done == time).all()
         expected = in_torch(module, built, seen, intervals)
         module.float()
