@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import references
 
-from blocks.kernels import dense
+from blocks.kernels import dense, dense_lanes
 from blocks.kernels.activations import LINEAR, RELU, SIGMOID, TANH
+from blocks.kernels.dense_lanes import WIDTH
 
 
 def random_layers(*sizes, seed=0):
@@ -37,6 +38,19 @@ def test_a_layer_is_that_of_float64_for_every_shape(rows, n_in, n_out):
         close(y[:, 3 : 3 + n_out], references.network([(weight, bias)], [kind], x[:, 2:]))
         assert (y[:, :3] == 77.0).all()
         assert (y[:, 3 + dense.padded(n_out) :] == 77.0).all()
+
+
+@pytest.mark.parametrize("n_out", [*range(1, 19), 31, 33])
+def test_a_layer_of_a_tile_is_that_of_float64_and_writes_no_further_than_its_padding(n_out):
+    [(weight, bias)] = random_layers(7, n_out, seed=n_out)
+    weights, (_, first) = dense.join([np.full(24, np.nan, np.float32), dense.pack(weight, bias)])
+    x = np.random.default_rng(n_out).standard_normal((7 + 2, WIDTH)).astype(np.float32)
+    for kind in (LINEAR, RELU):
+        y = np.full((60, WIDTH), 77.0, np.float32)
+        dense_lanes.layer(weights, first, 7, n_out, kind, x.ravel(), 2, y.ravel(), 3)
+        close(y[3 : 3 + n_out].T, references.network([(weight, bias)], [kind], x[2:].T))
+        assert (y[:3] == 77.0).all()
+        assert (y[3 + dense.padded(n_out) :] == 77.0).all()
 
 
 @pytest.mark.parametrize("count", [1, 95, 96, 203])
