@@ -119,9 +119,10 @@ def checked_intervals(where: str, intervals: Array | None, shape: Any, step_s: f
             f"{where}: 'interval_s' has shape {intervals.shape}, but there are {tuple(shape)} "
             "observations"
         )
-    if intervals.size and not (np.isfinite(intervals).all() and intervals.min() >= 0.0):
+    wrong = intervals[~(np.isfinite(intervals) & (intervals >= 0.0))]
+    if wrong.size:
         raise FieldError(
-            f"{where}: 'interval_s' holds {intervals.min()} s; expected finite times that are not "
+            f"{where}: 'interval_s' holds {wrong[0]} s; expected finite times that are not "
             "negative, in the order of the observations"
         )
     return np.array(intervals, np.float64, order="C")

@@ -40,6 +40,11 @@ SYMBOLS = 5000  # to learn from, where no other number is given
 POINTS = 1000  # settings that frames may be drawn with
 LABELS = "simulator"
 _SLICE_NS = 2_000_000  # the source is looked at this often
+#: Of an option by the type of its default: types that fit, and what is expected.
+_KINDS: Mapping[type, tuple[tuple[type, ...], str]] = {
+    bool: ((bool,), "true or false"), int: ((int,), "a whole number"),
+    float: ((int, float), "a number"), str: ((str,), "a text"), tuple: ((list, tuple), "a list"),
+}  # fmt: skip
 _TRAINING, _HELD_OUT = 1, 2  # purposes of random numbers: none serves for both
 
 #: One stream as it came, or what lies between two gaps of it: field -> array, the frames joined.
@@ -375,13 +380,21 @@ def fit_of(cls: type[Block], block: str) -> Callable[..., Learnt]:
 
 
 def _check_options(fit: Callable[..., Learnt], options: Mapping[str, Any], use: str) -> None:
-    """ParameterError for an option that the fit does not have."""
+    """ParameterError for an option that the fit does not have, or that is of another kind."""
     arguments = inspect.signature(fit).parameters.values()
-    known = [a.name for a in arguments if a.default is not inspect.Parameter.empty]
-    for name in options:
+    known = {a.name: a.default for a in arguments if a.default is not inspect.Parameter.empty}
+    for name, value in options.items():
         if name not in known:
             hint = did_you_mean(name, known) or f" (it has: {', '.join(known) or 'none'})"
             raise ParameterError(f"what trains {use} has no option {name!r}{hint}")
+        for kind, (fits, expected) in _KINDS.items():
+            if type(known[name]) is kind and type(value) not in fits:
+                raise ParameterError(
+                    f"what trains {use}: {name} = {value!r}, but must be {expected}, such as "
+                    f"{list(known[name]) if kind is tuple else known[name]!r}"
+                )
+        if type(value) is int and value < 0 <= known[name]:
+            raise ParameterError(f"what trains {use}: {name} = {value}, but must be at least 0")
 
 
 def _begin_alike(one: Record, other: Record) -> bool:

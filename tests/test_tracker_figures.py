@@ -72,7 +72,9 @@ def test_a_cell_is_run_once_and_stands_in_the_tables(tmp_path):
     path.write_text(path.read_text().replace('"title": "', '"title": "kept: '))
     assert answer(cell, tmp_path, BRIEF)["title"] == f"kept: {found['title']}"
     (result,) = gathered(tmp_path).values()
-    assert f"| EKF, tuned | {result.median_db:.2f} |" in "\n".join(tables.whole(gathered(tmp_path)))
+    text = "\n".join(tables.whole(gathered(tmp_path)))
+    assert f"| EKF, tuned | {result.median_db:.2f} |" in text
+    assert "\n2 trajectories of 1000 steps.\n" in text  # as many as were run; nothing learned
 
 
 def test_a_tracker_is_ahead_of_one_with_ten_times_its_error_by_10_db(tmp_path):

@@ -67,7 +67,8 @@ def read(path: Path) -> list[Reports]:
     by_address: dict[int, list[tuple[float, ...]]] = {}
     for address, *told in _rows(path, _parsed(path)):
         time, latitude, longitude = told[:3]
-        if 0 <= address < ADDRESSES and math.isfinite(time + latitude + longitude):
+        there = abs(latitude) <= 90.0 and abs(longitude) <= 180.0
+        if 0 <= address < ADDRESSES and math.isfinite(time) and there:
             by_address.setdefault(int(address), []).append(tuple(told))
     if not by_address:
         raise ParameterError(f"{path} holds no position of any aircraft")
@@ -97,7 +98,7 @@ def _parsed(path: Path) -> Any:
         if raw[:2] == _GZIP:
             raw = gzip.decompress(raw)
         return json.loads(raw)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise ParameterError(f"cannot read {path}: {reason}") from None
 

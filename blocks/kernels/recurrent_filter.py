@@ -96,6 +96,8 @@ class Network(NamedTuple):
         for name, shape in shapes(sees, m, n, wide, units).items():
             if arrays[name].shape != shape:
                 raise ValueError(f"{name} is {arrays[name].shape}, but {shape} is due")
+        if not (arrays["input_scale"] > 0.0).all():
+            raise ValueError(f"input_scale = {arrays['input_scale']}; expected numbers above 0")
         gru = (arrays[f"GRU.{k}"] for k in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
         dense = [pack(arrays[f"L{k}.weight"], arrays[f"L{k}.bias"]) for k in (1, 2, 3)]
         weights, places = join([dense[0], pack_gru(*gru), *dense[1:]])

@@ -232,4 +232,6 @@ def make_small(layer: Any) -> None:
 
 def network_of(architecture: int = 2, **hyper: Any) -> GainNetwork:
     """A fresh network of this architecture; `hyper` are its arguments, as of `hyper`."""
+    if architecture not in (1, 2):
+        raise ValueError(f"architecture = {architecture}, but there are 1 and 2")
     return (Architecture1 if architecture == 1 else Architecture2)(**hyper)

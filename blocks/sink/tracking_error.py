@@ -144,8 +144,9 @@ class TrackingError(Sink, name="sink.tracking_error"):
         default=(), at_least=0, doc="numbers that are angles: their errors are around the circle"
     )
     plane: tuple[int, int] = param(
-        default=(0, 1), at_least=0, doc="numbers of the state that span the picture"
-    )
+        default=(0, 1), at_least=0,
+        doc="numbers of the state that span the picture; positions on a line are drawn over time",
+    )  # fmt: skip
     marked: str = param(default="", doc="block whose versions are marked; none: all")
 
     def narrow(self, reads: Mapping[str, FieldType]) -> Mapping[str, FieldType]:
@@ -439,7 +440,7 @@ class TrackingError(Sink, name="sink.tracking_error"):
         stream = self._streams[name]
         truth, found = stream.trail[:2]
         spread = stream.trail[2] if len(stream.trail) > 2 else None
-        if truth.shape[1] > max(self.plane):
+        if truth.shape[1] > max(self.plane) and self.positions != 1:
             self._draw_plane(axes, truth, found, spread)
         else:
             steps = np.arange(len(truth))

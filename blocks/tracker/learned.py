@@ -48,7 +48,7 @@ class LearnedTracker(Learned, Modelled, ABC):
                 yield
         except KeyError as error:
             raise WeightsError(f"{where} lack {error}; train others for {self.name}") from None
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, ArithmeticError) as error:
             raise WeightsError(f"{where}: {error}; train others for {self.name}") from None
         except RunError:
             raise WeightsError(

@@ -109,8 +109,8 @@ class RTSNet(Learned, Modelled, name="tracker.rtsnet"):
             self._late.check_idle(self.name)
             for stage in self._stages:
                 seen = stage.words(seen, intervals)
-            for word in np.flatnonzero(~np.isfinite(seen).all((1, 2))):
-                self._lost(f"in word {info.sample // max(seen.shape[1], 1) + word}")
+                for word in np.flatnonzero(~np.isfinite(seen).all((1, 2))):
+                    self._lost(f"in word {info.sample // max(seen.shape[1], 1) + word}")
             return [Found(seen)]
         self._late.expect(len(seen))
         self._pass(seen, intervals, last=False)
@@ -144,8 +144,8 @@ class RTSNet(Learned, Modelled, name="tracker.rtsnet"):
             if last:
                 rest = stage.finish()
                 seen, intervals = np.concatenate((seen, rest[0])), np.append(intervals, rest[1])
-        if not np.isfinite(seen).all():
-            self._lost("in the last windows")
+            if not np.isfinite(seen).all():  # the next pass would take NaN for missing
+                self._lost("in the last windows")
         self._late.add(seen)
 
     def _lost(self, where: str) -> None:

@@ -36,6 +36,10 @@ def learned(
     if calibrate:
         weights = Models().load(calibrate)
         hyper, arrays = weights.hyper, dict(weights.arrays)
+        try:
+            kernel(hyper, arrays)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"calibrate = {calibrate!r} are no weights of it: {error}") from None
         told = {"network": calibrate, "steps": 0, "long_steps": 0}
     else:
         known = trajectories(lessons.training, model.step_s)

@@ -36,12 +36,17 @@ def fit(
     torch.set_num_threads(1)
     training, held_out = (images_of(block, r) for r in (lessons.training, lessons.held_out))
     angles = [n in block.angles for n in block.numbers]
-    module = ImageEncoder(
-        side=training.images.shape[-1], angles=angles, channels=channels, kernels=kernels,
-        hidden=hidden,
-    )  # fmt: skip
     schedule = Schedule(steps, batch, rate, every)
     try:
+        if min(steps, batch, every) < 1 or not rate > 0.0:
+            raise ValueError(
+                f"steps = {steps}, batch = {batch}, every = {every} and rate = {rate}, but the "
+                "first three must be at least 1, and rate above 0"
+            )
+        module = ImageEncoder(
+            side=training.images.shape[-1], angles=angles, channels=channels, kernels=kernels,
+            hidden=hidden,
+        )  # fmt: skip
         fit_images(module, training, held_out, schedule, lessons.seed, lessons.progress)
     except ValueError as error:
         raise ParameterError(f"{block.name}: {error}") from None

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from blocks.training.trajectories import DEFAULT, Schedule, Trajectories
+from blocks.training.trajectories import DEFAULT, Schedule, Trajectories, checked
 from pipeline.errors import ParameterError
 from pipeline.frame import Array
 from pipeline.train import Learnt, Lessons, Record
@@ -31,8 +31,8 @@ def scheduled(usual: Schedule = DEFAULT) -> Callable[[Fit], Fit]:
             own = {name: options.pop(name) for name in Schedule._fields if name in options}
             torch.manual_seed(lessons.seed % (1 << 63))
             torch.set_num_threads(1)  # small layers: more threads only wait for each other
-            schedule = usual._replace(**own)
             try:
+                schedule = checked(usual._replace(**own))
                 found = fit(block, lessons, schedule, **options)
             except ValueError as error:
                 raise ParameterError(f"{block.name}: {error}") from None

@@ -75,6 +75,26 @@ class Schedule(NamedTuple):
 
 
 DEFAULT = Schedule()
+#: The whole numbers among them, and the least that each may be.
+_LEAST = {
+    "steps": 0, "piece": 1, "batch": 1, "long_steps": 0, "truncate": 0, "every": 1, "patience": 1,
+}  # fmt: skip
+_MAY_BE_0 = "decay"  # of the others
+
+
+def checked(schedule: Schedule) -> Schedule:
+    """The same; ValueError where a number is of the wrong kind or too small."""
+    for name, value in schedule._asdict().items():
+        if name in _LEAST:
+            fits = type(value) is int and value >= _LEAST[name]
+            expected = f"a whole number of at least {_LEAST[name]}"
+        else:
+            fits = type(value) in (int, float) and 0.0 <= value < math.inf
+            fits = fits and (value > 0.0 or name == _MAY_BE_0)
+            expected = f"a number {'of at least' if name == _MAY_BE_0 else 'above'} 0"
+        if not fits:
+            raise ValueError(f"{name} = {value!r}, but must be {expected}")
+    return schedule
 
 
 class Found(NamedTuple):

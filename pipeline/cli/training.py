@@ -44,7 +44,10 @@ def train(
         ),
     ] = None,
     symbols: Annotated[
-        int, typer.Option(parser=whole, metavar="N", help="learn from N symbols in all")
+        int,
+        typer.Option(
+            parser=whole, metavar="N", help="learn from N symbols, or numbers of states, in all"
+        ),
     ] = 5000,
     held_out: Annotated[
         int,

@@ -209,6 +209,12 @@ def test_the_block_may_refuse_what_was_learnt():
         ("detector", {"name": "My Model"}, "'My Model' is no name for a model"),
         ("detector", {"symbols": 0}, "0 symbols to learn from"),
         ("detector", {"options": {"epoch": 3}}, "no option 'epoch'; did you mean 'epochs'"),
+        (
+            "detector",
+            {"options": {"epochs": 3.5}},
+            "epochs = 3.5, but must be a whole number, such",
+        ),
+        ("detector", {"options": {"epochs": -3}}, "epochs = -3, but must be at least 0"),
         ("detector", {"vary": [("channel.snr", [1.0])]}, "did you mean 'snr_db'"),
         ("detector", {"vary": [("chanel.snr_db", [1.0])]}, "did you mean 'channel'"),
         ("detector", {"vary": [("channel.snr_db", [])]}, "names no value; write a list"),

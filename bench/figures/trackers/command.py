@@ -18,7 +18,8 @@ from bench.figures.trackers.scenarios import SCENARIOS
 
 FOLDER = Path("figures/trackers")
 QUICK = Amount(share=0.2, settings=3, schedule={"steps": 60, "long_steps": 0, "every": 20})
-#: Trackers that learn in a quick run, which shows that all goes through, not what they reach.
+QUICK_NOTE = "A quick run: it shows that all goes through, not what the trackers reach."
+#: Trackers that learn in it.
 QUICK_LEARN = ("kalmannet",)
 
 
@@ -47,7 +48,7 @@ def study(out: Path, quick: bool, jobs: int) -> None:
     folder = out / ("quick_cells" if quick else "cells")
     run_all(_quick() if quick else cells(), folder, QUICK if quick else FULL, jobs)
     _by_size(out / ("quick_sizes" if quick else "sizes"), out / "sizes.json", quick, jobs)
-    put_together(folder, out)
+    put_together(folder, out, QUICK_NOTE if quick else "")
 
 
 def _by_size(folder: Path, path: Path, quick: bool, jobs: int) -> None:
@@ -91,14 +92,14 @@ def _tell(lines: Iterable[str]) -> None:
         print(line, flush=True)
 
 
-def put_together(folder: Path, out: Path) -> None:
-    """Write trackers.json, trackers.md and pictures; print the tables."""
+def put_together(folder: Path, out: Path, note: str = "") -> None:
+    """Write trackers.json, trackers.md and pictures; print the tables, with a note before them."""
     results = gathered(folder)
     if not results:
         raise SystemExit(f"there are no cells in {folder}; run some")
     out.mkdir(parents=True, exist_ok=True)
-    short = "\n\n".join([tables.short(results), tables.bars(results)])
-    text = "\n\n".join([short, *tables.whole(results)])
+    parts = [note, tables.short(results), tables.bars(results), *tables.whole(results)]
+    text = "\n\n".join(filter(None, parts))
     (out / "trackers.md").write_text(text + "\n")
     told = [one for result in results.values() for one in result.told]
     (out / "trackers.json").write_text(json.dumps(told) + "\n")

@@ -13,10 +13,9 @@ from matplotlib.figure import Figure
 
 from bench.figures.trackers.methods import METHODS
 from bench.figures.trackers.published import PUBLISHED
-from bench.figures.trackers.results import Results
+from bench.figures.trackers.results import Results, tested
 from bench.figures.trackers.scenarios import SCENARIOS
 
-MOST_DB = 12.0  # above the noise that is shown
 DECIMATED = ("decimated", "decimated_rk4")
 LEARNED_NOISE = ("learned_noise", "learned_noise_corrected")
 #: What `python -m bench.smoothers_by_size join` writes, and how its curves are shown.
@@ -60,15 +59,15 @@ def _against_noise(results: Results, name: str, path: Path) -> Path:
     """Left the errors, right what they are above the variance of the noise."""
     scenario = SCENARIOS[name]
     figure, (left, right) = _figure(13.0, 6.5, 2)
-    count, steps = scenario.test
-    figure.suptitle(f"{scenario.title} ({scenario.table}): {count} trajectories of {steps} steps")
+    figure.suptitle(f"{scenario.title} ({scenario.table}): {tested(results, name)}")
     lowest: list[float] = []
     for kind, method in METHODS.items():
         dbs = [db for db in scenario.noises if (name, db, kind) in results]
         if not dbs:
             continue
         values = np.array([results[name, db, kind].median_db for db in dbs])
-        how = {"color": method.colour, "linestyle": method.line, "marker": method.marker,
+        marker = method.marker or ("_" if len(dbs) == 1 else "")  # a line of one point is none
+        how = {"color": method.colour, "linestyle": method.line, "marker": marker,
                "markersize": 4.5, "linewidth": 1.4}  # fmt: skip
         left.plot(dbs, values, label=method.title, **how)
         right.plot(dbs, values + dbs, **how)
@@ -152,7 +151,10 @@ def _training(results: Results, path: Path) -> Path:
 def _side_by_side(results: Results, path: Path) -> Path:
     """The decimated attractor: every tracker, each trajectory a dot."""
     figure, panels = _figure(13.0, 7.5, 2)
-    figure.suptitle("Lorenz attractor in steps of 10 us, every 2000th seen in noise of 0 dB (T.IX)")
+    figure.suptitle(
+        "Lorenz attractor in steps of 10 us, every 2000th seen in noise of 0 dB (T.IX); "
+        "dot: a trajectory, bar: all of them, circle: the papers'"
+    )
     for axes, name in zip(panels, DECIMATED, strict=True):
         axes.set_title(SCENARIOS[name].title, fontsize=11)
         kinds = [kind for kind in METHODS if (name, 0.0, kind) in results]

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bench.figures.trackers.cells import cells
+from bench.figures.trackers.scenarios import SCENARIOS
 
 Array = np.ndarray[Any, Any]
 
@@ -73,6 +74,12 @@ def gathered(folder: Path) -> Results:
         )
         for key, by in found.items()
     }  # fmt: skip
+
+
+def tested(results: Results, name: str) -> str:
+    """How many trajectories, of how many steps, trackers of a scenario were tested on."""
+    counts = sorted({one.errors.shape[1] for key, one in results.items() if key[0] == name})
+    return f"{' or '.join(map(str, counts))} trajectories of {SCENARIOS[name].test.steps} steps"
 
 
 class Ahead(NamedTuple):

@@ -8,7 +8,7 @@ from statistics import median
 
 from bench.figures.trackers.methods import METHODS
 from bench.figures.trackers.published import PUBLISHED
-from bench.figures.trackers.results import Result, Results, ahead
+from bench.figures.trackers.results import Result, Results, ahead, tested
 from bench.figures.trackers.scenarios import SCENARIOS
 
 #: What is asked of KalmanNet where the model is wrong: no more than this behind the paper's.
@@ -66,11 +66,8 @@ def whole(results: Results) -> Iterator[str]:
         noises = [db for db in scenario.noises if any(key[:2] == (name, db) for key in results)]
         if not noises:
             continue
-        count, steps = scenario.test
-        yield (
-            f"### {scenario.table}: {scenario.title}\n\n{count} trajectories of {steps} steps; "
-            f"pieces of {scenario.schedule['piece']} steps to learn from."
-        )
+        sizes = f"{tested(results, name)}{_pieces(results, name)}"
+        yield f"### {scenario.table}: {scenario.title}\n\n{sizes}."
         rows = [["1 / r2 [dB]", *(f"{db:g}" for db in noises)]]
         for kind, method in METHODS.items():
             found = [results.get((name, db, kind)) for db in noises]
@@ -88,6 +85,15 @@ def whole(results: Results) -> Iterator[str]:
                 rows.append([method.title, *map(_spread, found)])
         if len(rows) > 1:
             yield rows_of(rows)
+
+
+def _pieces(results: Results, name: str) -> str:
+    """What was learned from, where something was."""
+    training = [
+        t.get("training", {}) for key, r in results.items() if key[0] == name for t in r.told
+    ]
+    lengths = sorted({one["piece"] for one in training if "piece" in one})
+    return f"; pieces of {' or '.join(map(str, lengths))} steps to learn from" if lengths else ""
 
 
 def _held_out(one: Result) -> float:

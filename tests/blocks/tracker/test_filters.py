@@ -403,6 +403,8 @@ def test_observations_that_cannot_be_are_refused(block):
         tracker.process(wrong)
     with pytest.raises(FieldError, match=r"'interval_s' holds -1.0 s"):
         tracker.process(np.zeros((5, 2)), np.array([1.0, 1.0, -1.0, 1.0, 1.0]))
+    with pytest.raises(FieldError, match=r"'interval_s' holds inf s"):
+        tracker.process(np.zeros((5, 2)), np.array([1.0, 1.0, np.inf, 1.0, 1.0]))
     with pytest.raises(FieldError, match=r"'interval_s' has shape \(4,\)"):
         tracker.process(np.zeros((5, 2)), np.ones(4))
 

@@ -153,6 +153,7 @@ def test_weights_that_do_not_fit_are_refused():
     split, recursive = random_split(2, 2), random_recursive(2, 2)
     no_scales = {name: a for name, a in recursive.arrays.items() if name != "scales.states"}
     flat = {**recursive.arrays, "scales.states": np.zeros(2)}
+    endless = {**recursive.hyper, "n": 10**30}
     for kind, weights, said in (
         ("split", random_split(3, 2), "network for 3 states and 2 observations"),
         ("split", recursive, "no arrays of P.L1"),
@@ -161,6 +162,7 @@ def test_weights_that_do_not_fit_are_refused():
         ("split", calibrated(split, np.eye(2), np.eye(2), 0.0), "share = 0.0, but must be above"),
         ("recursive", Weights("gain", 1, no_scales, recursive.hyper), "lack 'scales.states'"),
         ("recursive", Weights("gain", 1, flat, recursive.hyper), "expected 2 numbers above 0"),
+        ("recursive", Weights("gain", 1, recursive.arrays, endless), "int too"),
     ):
         with pytest.raises(WeightsError, match=said):
             served(kind, weights, **values)

@@ -112,6 +112,7 @@ def test_weights_that_do_not_fit_are_refused_and_the_old_ones_serve():
         (Weights("r", 2, good.arrays, {**good.hyper, "units": 7}), "is .*, but .* is due"),
         (Weights("r", 2, good.arrays, {**good.hyper, "sees": "all"}), "but there are observations"),
         (Weights("r", 2, {}, good.hyper), "lack 'L1.weight'"),
+        (Weights("r", 2, {**good.arrays, "input_scale": np.zeros(6)}, good.hyper), "above 0"),
         (Weights("r", 2, huge, good.hyper), "not finite"),
     ):
         with pytest.raises(WeightsError, match=said):

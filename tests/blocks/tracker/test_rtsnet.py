@@ -127,3 +127,9 @@ def test_a_track_that_is_lost_stops():
         estimates(block, wild)
     with pytest.raises(RunError, match="in word 0 a number is not finite"):
         served(weights, **LORENZ).process(wild[None])
+    # also where only the first of two passes is lost: to the second, NaN would be a gap
+    rest = constant_passes([(np.full((3, 3), 1e30), np.zeros((3, 3))), (np.eye(3), np.eye(3))], 3)
+    with pytest.raises(RunError, match="in the last windows a number is not finite"):
+        estimates(served(rest, **LORENZ), wild)
+    with pytest.raises(RunError, match="in word 0 a number is not finite"):
+        served(rest, **LORENZ).process(wild[None])

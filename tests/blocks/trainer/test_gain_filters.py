@@ -12,6 +12,7 @@ from blocks.tracker.kalmannet import KalmanNet  # noqa: E402
 from blocks.tracker.recursive_kalmannet import RecursiveKalmanNet  # noqa: E402
 from blocks.tracker.split_kalmannet import SplitKalmanNet  # noqa: E402
 from blocks.trainer import kalmannet, recursive_kalmannet, split_kalmannet  # noqa: E402
+from pipeline.errors import ParameterError  # noqa: E402
 from pipeline.models import Models  # noqa: E402
 from pipeline.train import Lessons  # noqa: E402
 from pipeline.weights import Weights  # noqa: E402
@@ -74,3 +75,20 @@ def test_lengths_of_features_are_in_units_of_the_usual_errors_of_a_kalman_filter
         P = P - P @ H.T @ np.linalg.inv(S) @ H @ P
     expected = np.sqrt([*P.diagonal(), *S.diagonal()])
     np.testing.assert_allclose(learnt.hyper["scales"], expected, rtol=0.15)  # noise of 240 steps
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"piece": 0}, "piece = 0, but must be a whole number of at least 1"),
+        ({"piece": 30}, "trajectories of 30 steps are too short for pieces of 30"),
+        ({"every": 0}, "every = 0"), ({"batch": 0}, "batch = 0"), ({"steps": 1.5}, "steps = 1.5"),
+        ({"rate": float("nan")}, "rate = nan, but must be a number above 0"),
+        ({"decay": -1.0}, "decay = -1.0, but must be a number of at least 0"),
+        ({"architecture": 3}, "architecture = 3, but there are 1 and 2"),
+        ({"calibrate": "cv_learned_noise"}, "no weights of it: 'architecture'"),
+    ],
+)  # fmt: skip
+def test_a_schedule_that_cannot_be_is_refused_before_anything_is_learned(wrong, said):
+    with pytest.raises(ParameterError, match=said):
+        kalmannet.fit(KalmanNet(**VALUES), lessons(), **{**TINY, **wrong})

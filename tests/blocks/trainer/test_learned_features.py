@@ -44,3 +44,13 @@ def test_numbers_that_states_do_not_have_are_refused():
     lessons = Lessons([record(10, 1)], [record(10, 2)])
     with pytest.raises(ParameterError, match=r"numbers = \(2,\), but states have 2 numbers"):
         fit(LearnedFeatures(numbers=(2,)), lessons)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [({"batch": 0}, "batch = 0"), ({"rate": 0.0}, "rate = 0.0"), ({"kernels": [5]}, "kernels|zip")],
+)
+def test_options_that_cannot_be_are_refused(wrong, said):
+    lessons = Lessons([record(10, 1)], [record(10, 2)])
+    with pytest.raises(ParameterError, match=said):
+        fit(LearnedFeatures(), lessons, **wrong)
