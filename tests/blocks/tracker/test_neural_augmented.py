@@ -97,7 +97,7 @@ def test_what_does_not_fit_is_refused_and_the_old_weights_serve():
 def test_without_weights_it_says_how_to_get_some():
     block = NeuralAugmentedSmoother(**LORENZ)
     block.start()
-    with pytest.raises(WeightsError, match="no weights to smooth with; train some with `kalvit tr"):
+    with pytest.raises(WeightsError, match="no weights to track with; train some with `kalvit tr"):
         block.process(np.zeros((3, 3)))
 
 
