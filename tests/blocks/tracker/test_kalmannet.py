@@ -176,13 +176,6 @@ def test_weights_that_do_not_fit_are_refused_and_the_old_ones_serve():
     np.testing.assert_array_equal(block.process(seen).estimates, other.process(seen).estimates)
 
 
-def test_without_weights_it_says_how_to_get_some():
-    block = KalmanNet(**LORENZ)
-    block.start()
-    with pytest.raises(WeightsError, match="no weights to track with; train some with `kalvit tr"):
-        block.process(np.zeros((3, 3)))
-
-
 def test_a_track_that_is_lost_stops_with_its_place():
     block = served(KalmanNet, constant_gain(np.full((3, 3), 1e30)), **LORENZ)
     with pytest.raises(RunError, match=r"at observation \d+ a number is not finite"):

@@ -80,13 +80,6 @@ def test_what_does_not_fit_is_refused_and_the_old_weights_serve():
     np.testing.assert_array_equal(found, wanted)
 
 
-def test_without_weights_it_says_how_to_get_some():
-    block = NeuralAugmentedSmoother(**LORENZ)
-    block.start()
-    with pytest.raises(WeightsError, match="no weights to track with; train some with `kalvit tr"):
-        block.process(np.zeros((3, 3)))
-
-
 def test_a_record_that_is_lost_stops_with_its_place():
     block = served(NeuralAugmentedSmoother, random_graph(3, 3), **LORENZ)
     with np.errstate(all="ignore"), pytest.raises(RunError, match=r"at observation \d+ a covarian"):

@@ -100,11 +100,7 @@ def test_weights_that_do_not_fit_are_refused_and_the_old_ones_serve():
     np.testing.assert_array_equal(block.process(seen).estimates, other.process(seen).estimates)
 
 
-def test_without_weights_it_says_how_to_get_some_and_a_lost_track_stops_with_its_place():
-    block = Recurrent(**LORENZ)
-    block.start()
-    with pytest.raises(WeightsError, match="no weights to track with; train some with `kalvit tr"):
-        block.process(np.zeros((3, 3)))
-    block.take(with_output(random_network(3, 3), 1e30))
+def test_a_track_that_is_lost_stops_with_its_place():
+    block = served(Recurrent, with_output(random_network(3, 3), 1e30), **LORENZ)
     with pytest.raises(RunError, match=r"at observation \d+ a number is not finite"):
         block.process(np.full((50, 3), 100.0))

@@ -97,13 +97,6 @@ def test_weights_that_do_not_fit_are_refused_and_the_old_ones_serve():
     np.testing.assert_array_equal(estimates(block, seen), estimates(other, seen))
 
 
-def test_without_weights_it_says_how_to_get_some():
-    block = RTSNet(**LORENZ)
-    block.start()
-    with pytest.raises(WeightsError, match="no weights to track with; train some with `kalvit tr"):
-        block.process(np.zeros((3, 3)))
-
-
 def test_a_track_that_is_lost_stops():
     weights = constant_passes([(np.full((3, 3), 1e30), np.zeros((3, 3)))], 3)
     wild = np.full((50, 3), 100.0)
