@@ -16,20 +16,20 @@ def random_gain(m: int, n: int, architecture: int = 2, seed: int = 0) -> Weights
     sizes = {} if architecture == 2 else {"in_mult": 5, "units": 2}
     layers = (kalmannet.layers if architecture == 2 else kalmannet.single_layers)(m, n, **sizes)
     hyper = {"architecture": architecture, "m": m, "n": n, **sizes}
-    return Weights("gain", 1, _random(layers, seed), hyper)
+    return Weights("gain", 1, random_arrays(layers, seed), hyper)
 
 
 def random_split(m: int, n: int, seed: int = 0) -> Weights:
     """The two networks of a Split-KalmanNet."""
     sizes = {"in_mult": 4, "units": 1}
-    arrays = _random(split_kalmannet.layers(m, n, **sizes), seed)
+    arrays = random_arrays(split_kalmannet.layers(m, n, **sizes), seed)
     return Weights("gain", 1, arrays, {"m": m, "n": n, **sizes})
 
 
 def random_recursive(m: int, n: int, seed: int = 0) -> Weights:
     """Those of a Recursive KalmanNet."""
     sizes = {"in_mult": 4, "units": 2}
-    arrays = _random(recursive_kalmannet.layers(m, n, **sizes), seed)
+    arrays = random_arrays(recursive_kalmannet.layers(m, n, **sizes), seed)
     arrays |= {"scales.states": np.full(m, 2.0), "scales.observations": np.full(n, 3.0)}
     return Weights("gain", 1, arrays, {"m": m, "n": n, **sizes})
 
@@ -41,11 +41,12 @@ def calibrated(weights: Weights, Q: Any, R: Any, share: float = 1.0) -> Weights:
     return Weights(weights.name, weights.version + 1, arrays, weights.hyper)
 
 
-def _random(layers: dict[str, tuple[int, int]], seed: int) -> dict[str, Any]:
+def random_arrays(layers: dict[str, tuple[int, int]], seed: int) -> dict[str, Any]:
+    """Those of dense layers and GRUs with so many inputs and outputs, by torch's names."""
     rng = np.random.default_rng(seed)
     arrays: dict[str, Any] = {}
     for name, (n_in, n_out) in layers.items():
-        if "GRU" in name:
+        if "GRU" in name or name == "cell":
             shapes = {"weight_ih": (3 * n_out, n_in), "weight_hh": (3 * n_out, n_out),
                       "bias_ih": (3 * n_out,), "bias_hh": (3 * n_out,)}  # fmt: skip
         else:

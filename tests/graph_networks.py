@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from gain_networks import random_arrays
 
 from blocks.kernels import neural_augmented
 from pipeline.weights import Weights
@@ -16,18 +17,8 @@ def random_graph(n: int, m: int, step: str = "newton", seed: int = 0, **hyper: A
         "n": n, "m": m, "width": 9, "wide": 12, "iterations": 3, "step": step, "start": "smoother",
         "rate": 0.005, **hyper,
     }  # fmt: skip
-    rng = np.random.default_rng(seed)
-    arrays: dict[str, Any] = {}
     sizes = neural_augmented.layers(n, m, made["width"], made["wide"], step)
-    for name, (n_in, n_out) in sizes.items():
-        if name == "cell":
-            shapes = {"weight_ih": (3 * n_out, n_in), "weight_hh": (3 * n_out, n_out),
-                      "bias_ih": (3 * n_out,), "bias_hh": (3 * n_out,)}  # fmt: skip
-        else:
-            shapes = {"weight": (n_out, n_in), "bias": (n_out,)}
-        for part, shape in shapes.items():
-            values = rng.uniform(-1.0, 1.0, shape) / np.sqrt(n_in)
-            arrays[f"{name}.{part}"] = (0.7 * values).astype(np.float32)
+    arrays = random_arrays(sizes, seed)
     for name, shape in neural_augmented.units(n, m, made["iterations"]).items():
         is_zero = name in ("log_scale", "state_centre", "seen_centre")
         arrays[name] = np.full(shape, 0.0 if is_zero else 0.3, np.float32)

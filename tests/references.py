@@ -265,13 +265,11 @@ def normal_posterior(observations, F, Q, H, R, mean, covariance):
     """
     steps, n = len(observations), len(mean)
     noise_to_state = np.zeros((steps * n, (steps + 1) * n))  # of (x0, w1, w2 ...)
-    power = np.eye(n)
+    powers = [np.eye(n)]
     for i in range(steps):
-        power = F @ power
-        noise_to_state[i * n : (i + 1) * n, :n] = power
-        for k in range(i + 1):
-            block = np.linalg.matrix_power(F, i - k)
-            noise_to_state[i * n : (i + 1) * n, (k + 1) * n : (k + 2) * n] = block
+        powers.append(F @ powers[i])
+        for k in range(i + 2):
+            noise_to_state[i * n : (i + 1) * n, k * n : (k + 1) * n] = powers[i + 1 - k]
     spread = np.kron(np.eye(steps + 1), Q)
     spread[:n, :n] = covariance
     prior = noise_to_state @ spread @ noise_to_state.T

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import torch
+from kalmannet_in_torch import Recursion, predicted_of
 from torch.nn.functional import normalize
-
-from blocks.training.kalmannet import Recursion, predicted_of
 
 
 def smoothed(network, model, seen, intervals, starts):

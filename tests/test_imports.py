@@ -55,13 +55,12 @@ def imports_of(path: Path) -> tuple[Import, ...]:
             found.extend(
                 Import(f"{module}.{alias.name}", node.lineno, at_once) for alias in node.names
             )
-        inner = at_once and not isinstance(
-            node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
-        )
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        inner = at_once and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        if isinstance(node, ast.If) and dotted(node.test).endswith("TYPE_CHECKING"):
             inner = False  # never runs
         for child in ast.iter_child_nodes(node):
-            visit(child, inner)
+            if isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):  # no expression
+                visit(child, inner)
 
     visit(tree_of(path), True)
     return tuple(found)

@@ -133,7 +133,8 @@ def gru_state(r: Any, z: Any, n: Any, n_h: Any, old: Any) -> Any:
 def _finish_gru(
     sums: Any, h: Any, memory: Any, out: Any, row: Any, at_h: Any, at_memory: Any, at: Any
 ) -> None:
-    put_lanes(out, gru_state(*sums, lanes(h, row, at_h)), row, at)
+    r, z, n, n_h = sums
+    put_lanes(out, gru_state(r, z, n, n_h, lanes(h, row, at_h)), row, at)
 
 
 def _finish_lstm(

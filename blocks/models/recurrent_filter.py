@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from blocks.kernels.recurrent_filter import SEES, inputs_of
 from blocks.models.export import array_of
-
-FRESH = 0.1  # of the usual size are the first weights of the output
+from blocks.models.kalmannet import make_small
 
 
 class RecurrentTracker(nn.Module):
@@ -33,9 +32,7 @@ class RecurrentTracker(nn.Module):
         for name, size in (("input", inputs), ("output", m)):
             self.register_buffer(f"{name}_shift", torch.zeros(size))
             self.register_buffer(f"{name}_scale", torch.ones(size))
-        with torch.no_grad():
-            self.L3.weight.mul_(FRESH)
-            self.L3.bias.mul_(FRESH)
+        make_small(self.L3)
 
     def start(self, rows: int) -> Tensor:
         """The state of the GRU before the first step."""

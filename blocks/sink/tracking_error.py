@@ -12,23 +12,16 @@ import numpy as np
 from jaxtyping import Float64
 
 from blocks.kernels import consistency
+from blocks.sink.over_time import OverTime, decibel
+from blocks.sink.tracking_picture import draw
 from pipeline.block import FieldType, Sink, param
 from pipeline.errors import ConnectError, FieldError
 from pipeline.frame import Array, FrameInfo, Scalar
 
 DB_STEP = 0.01  # resolution of the median over trajectories
-DB_LEAST, DB_MOST = -400.0, 400.0
+DB_MOST = 400.0
 SHOWN = 400  # steps in the picture
-ELLIPSES = 12
-MOST_BINS, SHOWN_BINS = 4096, 128  # of errors over time: kept, and in the picture
 MOST_CHANGES = 64  # changes of a model's version that are remembered
-#: Fields of the trackers, with their names and colours in the picture.
-TRACKERS = {
-    "estimates": ("estimate", "tab:blue"),
-    "unlearned": ("without learning", "tab:orange"),
-    "extended": ("extended filter", "tab:green"),
-}
-Z95_PLANE = math.sqrt(5.991464547107979)  # 95 % of a normal distribution in the plane
 
 Truth = Float64[Array, "*word time state"]
 Estimates = Float64[Array, "*word time estimate"]
@@ -38,55 +31,11 @@ Nis = Float64[Array, "*word time"]
 LogLikelihood = Float64[Array, "*word time"]
 
 
-def decibel(mean: float) -> float:
-    """A mean squared error in dB; a perfect estimate is not better than DB_LEAST."""
-    if math.isnan(mean):
-        return mean
-    return max(10.0 * math.log10(mean), DB_LEAST) if mean > 0.0 else DB_LEAST
-
-
-class _OverTime:
-    """Mean squared errors by step, in at most MOST_BINS bins of equal, growing width.
-
-    sums   (2, MOST_BINS)  of squares, and how many
-    total  of all squares, added one by one: it does not depend on how the stream was cut
-    """
-
-    def __init__(
-        self, width: int = 1, used: int = 0, total: float = 0.0, sums: Array | None = None
-    ) -> None:
-        self.width, self.used, self.total = width, used, total
-        self.sums = np.zeros((2, MOST_BINS)) if sums is None else sums
-
-    def add(self, first: int, squares: Array) -> None:
-        """Add those of the steps first, first + 1 ..., (time,)."""
-        if not squares.size:
-            return
-        while first + squares.size > self.width * MOST_BINS:
-            halves = self.sums.reshape(2, -1, 2).sum(axis=2)
-            self.sums = np.concatenate([halves, np.zeros_like(halves)], axis=1)
-            self.width, self.used = 2 * self.width, (self.used + 1) // 2
-        bins = (first + np.arange(squares.size)) // self.width
-        np.add.at(self.sums[0], bins, squares)
-        np.add.at(self.sums[1], bins, 1.0)
-        self.total = float(np.cumsum(np.append(self.total, squares))[-1])
-        self.used = int(bins[-1]) + 1
-
-    def levels(self, most: int) -> tuple[Array, Array]:
-        """Edges of at most so many bins, and the mean squared error in each [dB]."""
-        sums, width = self.sums[:, : self.used], self.width
-        while sums.shape[1] > most:
-            sums = np.pad(sums, ((0, 0), (0, sums.shape[1] % 2)))
-            sums, width = sums.reshape(2, -1, 2).sum(axis=2), 2 * width
-        levels = [decibel(s / c) if c else math.nan for s, c in sums.T]
-        return np.arange(len(levels) + 1) * width, np.array(levels)
-
-
 class _Stream:
     """The sums of one stream, and the end of it for the picture."""
 
     def __init__(self) -> None:
-        self.over_time: dict[str, _OverTime] = {}  # by field of estimates
+        self.over_time: dict[str, OverTime] = {}  # by field of estimates
         self.seen = 0  # steps, `skip` included
         self.sums = np.zeros(consistency.SUMS)
         self.sums[consistency.NEES_LAST] = np.nan
@@ -277,7 +226,7 @@ class TrackingError(Sink, name="sink.tracking_error"):
                 continue
             off = estimates[..., first:, :size] - states[..., first:, :size]
             squares = np.square(off).mean(axis=-1).ravel()
-            over_time = stream.over_time.setdefault(name, _OverTime())
+            over_time = stream.over_time.setdefault(name, OverTime())
             over_time.add(step + (first if states.ndim == 2 else 0), squares)
 
     @staticmethod
@@ -342,7 +291,7 @@ class TrackingError(Sink, name="sink.tracking_error"):
             found["nis_band"] = list(consistency.band(sums[consistency.NIS_DEGREES] / count, count))
         if likely[1]:
             found["log_likelihood"] = float(likely[0] / likely[1])
-        for name in list(TRACKERS)[1:]:
+        for name in ("unlearned", "extended"):
             curves = [s.over_time[name] for s in streams if name in s.over_time]
             if curves:
                 count = sum(float(curve.sums[1].sum()) for curve in curves)
@@ -353,7 +302,14 @@ class TrackingError(Sink, name="sink.tracking_error"):
         found |= self._over_trajectories(streams, size)
         if folder is not None and streams[0].trail:
             found["picture"] = f"{self.context.name}.png"
-            self._draw(min(self._streams), folder / found["picture"])
+            name = min(self._streams)
+            stream = self._streams[name]
+            changes = [
+                (step, f"{block} {v}") for step, key, block, v in self._changes if key == name
+            ]
+            path = folder / found["picture"]
+            plane = None if self.positions == 1 else self.plane
+            draw(path, stream.trail, stream.over_time, changes, plane)
         return found
 
     def _over_trajectories(self, streams: list[_Stream], size: int) -> dict[str, Any]:
@@ -417,89 +373,10 @@ class TrackingError(Sink, name="sink.tracking_error"):
                 if f"trail_{number}_{place}" in state
             ]
             stream.over_time = {
-                key: _OverTime(width, used, total, np.array(state[f"over_time_{number}_{key}"]))
+                key: OverTime(width, used, total, np.array(state[f"over_time_{number}_{key}"]))
                 for key, (width, used, total) in notes["over_time"][number].items()
             }
         self._versions, self._changes = notes["versions"], notes["changes"]
         self._counts = {int(place): int(count) for place, count in notes["counts"]}
         self._worst, self._count = float(notes["worst"]), notes["count"]
         self._work = np.empty((2, notes["size"], notes["size"]))
-
-    def _draw(self, name: str, path: Path) -> None:
-        """Leave a picture of the last steps: truth, estimate, and where the covariance sees it.
-
-        Below is the error over time, of all trackers.
-        """
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(8.0, 9.0), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes, below = figure.subplots(2, height_ratios=(1.6, 1.0))
-        self._draw_over_time(below, name)
-        stream = self._streams[name]
-        truth, found = stream.trail[:2]
-        spread = stream.trail[2] if len(stream.trail) > 2 else None
-        if truth.shape[1] > max(self.plane) and self.positions != 1:
-            self._draw_plane(axes, truth, found, spread)
-        else:
-            steps = np.arange(len(truth))
-            axes.plot(steps, truth[:, 0], color="black", linewidth=1.0, label="truth")
-            axes.plot(steps, found[:, 0], color="tab:blue", linewidth=1.0, label="estimate")
-            if spread is not None:
-                reach = 1.959964 * np.sqrt(spread[:, 0, 0])
-                axes.fill_between(
-                    steps, found[:, 0] - reach, found[:, 0] + reach, alpha=0.25, linewidth=0.0,
-                    label="95 % interval",
-                )  # fmt: skip
-            axes.set_xlabel(f"the last {len(truth)} steps")
-            axes.set_ylabel("number 0 of the state")
-        axes.grid(alpha=0.25)
-        axes.legend(loc="best", fontsize=8)
-        figure.savefig(path, dpi=130)
-
-    def _draw_over_time(self, axes: Any, name: str) -> None:
-        for field, curve in self._streams[name].over_time.items():
-            label, colour = TRACKERS[field]
-            edges, levels = curve.levels(SHOWN_BINS)
-            axes.stairs(levels, edges, baseline=None, linewidth=1.2, color=colour, label=label)
-        label = "a new version serves"
-        for step, stream, block, version in self._changes:
-            if stream != name:
-                continue
-            axes.axvline(step, color="0.4", linewidth=0.6, linestyle=":", label=label)
-            label = ""
-            axes.annotate(
-                f"{block} {version}", (step, 1.0), xycoords=("data", "axes fraction"), rotation=90,
-                fontsize=5, horizontalalignment="right", verticalalignment="top",
-            )  # fmt: skip
-        axes.set_xlabel("steps")
-        axes.set_ylabel("mean squared error [dB]")
-        axes.grid(alpha=0.25)
-        axes.legend(loc="best", fontsize=8)
-
-    def _draw_plane(self, axes: Any, truth: Array, found: Array, spread: Array | None) -> None:
-        a, b = self.plane
-        axes.plot(truth[:, a], truth[:, b], color="black", linewidth=1.0, label="truth")
-        axes.plot(found[:, a], found[:, b], color="tab:blue", linewidth=1.0, label="estimate")
-        if spread is not None:
-            turn = np.linspace(0.0, 2.0 * np.pi, 65)
-            circle = Z95_PLANE * np.array([np.cos(turn), np.sin(turn)])
-            label = "95 % ellipse"
-            for at in np.linspace(0, len(found) - 1, ELLIPSES).astype(int):
-                part = spread[at][np.ix_([a, b], [a, b])]
-                if not np.isfinite(part).all():
-                    continue  # the tracker knows none
-                values, vectors = np.linalg.eigh(part)
-                outline = vectors @ (np.sqrt(np.maximum(values, 0.0))[:, None] * circle)
-                axes.plot(
-                    found[at, a] + outline[0], found[at, b] + outline[1], color="tab:red",
-                    linewidth=0.8, label=label,
-                )  # fmt: skip
-                label = "_"
-        axes.set_xlabel(f"number {a} of the state")
-        axes.set_ylabel(f"number {b} of the state")
-        axes.set_title(f"the last {len(truth)} steps", fontsize=9)
-
-
-__all__ = ["TrackingError"]

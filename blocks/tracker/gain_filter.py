@@ -8,18 +8,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from blocks.kernels import kalman
 from blocks.kernels.kalman import Track
 from blocks.kernels.kalmannet_filter import Calibration, Filters, Network, Tracks
 from blocks.state_space import checked_intervals, checked_observations
 from blocks.tracker.filtering import Intervals, Observations, Tracked
-from blocks.tracker.learned import LearnedTracker
+from blocks.tracker.learned import LearnedFilter
 from pipeline.block import param
 from pipeline.frame import Array, FrameInfo
 from pipeline.weights import Weights
 
 
-class GainFilter(LearnedTracker):
+class GainFilter(LearnedFilter):
     """A filter that predicts by its model and corrects with a gain that a network tells.
 
     The recursion, missing observations and covariances are as kernels/kalmannet_filter.py says:
@@ -65,11 +64,11 @@ class GainFilter(LearnedTracker):
             network = self._network(weights.hyper, weights.arrays)
             calibration = Calibration.of(weights.arrays, self._model.size, self._model.rows)
             filters = Filters(network, self._model, calibration)
-            for words in (False, True):  # a step of both compiles all that is due, too
-                begin = filters.start(1)
-                step = np.full((1, 1), self.step_s)
-                self._run(filters, begin.seen[None], step, begin, words=words)
-        self._tracks, self._filters = self._went_on(filters), filters
+            step, begin = np.full((1, 1), self.step_s), filters.start(1)
+            for tracks in (begin, None):  # a step, of a stream and of words, compiles all, too
+                self._run(filters, begin.seen[None].copy(), step, tracks)
+        self._serve(filters)
+        self._filters = filters
 
     def process(
         self,
@@ -81,23 +80,18 @@ class GainFilter(LearnedTracker):
             raise self._without_weights()
         seen = checked_observations(self.name, observations, self._model.rows)
         intervals = checked_intervals(self.name, interval_s, seen.shape[:-1], self.step_s)
-        if seen.ndim == 3:
-            tracks = self._filters.start(len(seen))
-            out = self._run(self._filters, seen, intervals, tracks, info.sample, words=True)
-        else:
-            out = self._run(self._filters, seen[None], intervals[None], self._tracks, info.sample)
-            out = out.of(0)
-        likely = kalman.log_likelihood(out.innovations, out.nis, out.det)
-        return Tracked(*out[:4], likely)
+        return self._follow(self._filters, seen, intervals, info.sample)
 
     def _run(
-        self, filters: Filters, seen: Array, intervals: Array, tracks: Tracks, sample: int = 0, *,
-        words: bool = False,
+        self, filters: Filters, seen: Array, intervals: Array, tracks: Tracks | None,
+        sample: int = 0,
     ) -> Track:  # fmt: skip
-        """Filter tracks (track, time, m); RunError where one does not stay finite."""
+        together = tracks is None
+        if tracks is None:
+            tracks = filters.start(len(seen))
         out = Track.empty(seen.shape[:2], self._model.size, self._model.rows)
         done = filters.run(
-            seen, intervals, tracks, out, together=words, spread=self.covariance == "gain"
+            seen, intervals, tracks, out, together=together, spread=self.covariance == "gain"
         )
         self._check_finite(
             done, seen.shape[1], sample, "observation",

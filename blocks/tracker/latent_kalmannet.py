@@ -5,19 +5,19 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float32
 
-from blocks.kernels import kalman, latent
+from blocks.kernels import latent
 from blocks.kernels.image_encoder import Encoder
 from blocks.kernels.kalman import Track
 from blocks.kernels.kalmannet_filter import Filters, Tracks
 from blocks.state_space import checked_intervals
 from blocks.tracker.filtering import Intervals, Tracked
-from blocks.tracker.learned import LearnedTracker
+from blocks.tracker.learned import LearnedFilter
 from pipeline.errors import FieldError, WeightsError
 from pipeline.frame import Array, FrameInfo
 from pipeline.weights import Weights
 
 
-class LatentKalmanNet(LearnedTracker, name="tracker.latent_kalmannet"):
+class LatentKalmanNet(LearnedFilter, name="tracker.latent_kalmannet"):
     """States from images, each read by a network that knows what the model predicts.
 
     Buchnik et al., "Latent-KalmanNet", arXiv 2304.07827. Prediction and correction are those of
@@ -44,8 +44,7 @@ class LatentKalmanNet(LearnedTracker, name="tracker.latent_kalmannet"):
 
     def start(self) -> None:
         super().start()
-        self._encoder: Encoder | None = None
-        self._filters: Filters | None = None
+        self._networks: tuple[Encoder, Filters] | None = None
 
     def take(self, weights: Weights) -> None:
         with self._fitting(weights):
@@ -62,11 +61,13 @@ class LatentKalmanNet(LearnedTracker, name="tracker.latent_kalmannet"):
                     f"image, but the model observes {angles.size}; train others for {self.name}"
                 )
             image = np.zeros((1, 1, *encoder.shape), np.float32)
-            for words in (False, True):  # a step of both compiles all, too
-                step = np.full((1, 1), self.step_s)
-                self._run(encoder, filters, image, step, filters.start(1), words=words)
-        self._tracks = self._went_on(filters)
-        self._encoder, self._filters = encoder, filters
+            for tracks in (
+                filters.start(1),
+                None,
+            ):  # a step, of a stream and of words, compiles all
+                self._run((encoder, filters), image, np.full((1, 1), self.step_s), tracks)
+        self._serve(filters)
+        self._networks = encoder, filters
 
     def process(
         self,
@@ -74,33 +75,29 @@ class LatentKalmanNet(LearnedTracker, name="tracker.latent_kalmannet"):
         interval_s: Intervals | None = None,
         info: FrameInfo = FrameInfo(),
     ) -> Tracked:
-        encoder, filters, tracks = self._encoder, self._filters, self._tracks
-        if encoder is None or filters is None:
+        if self._networks is None:
             raise self._without_weights()
+        encoder, _ = self._networks
         if images.shape[-2:] != encoder.shape:
             raise FieldError(
                 f"{self.name}: 'images' are {images.shape[-2]} x {images.shape[-1]} pixels, but "
                 f"its weights read {encoder.shape[0]} x {encoder.shape[1]}"
             )
         intervals = checked_intervals(self.name, interval_s, images.shape[:-2], self.step_s)
-        shown = np.array(images)
-        if images.ndim == 4:
-            tracks = filters.start(len(images))
-            out = self._run(encoder, filters, shown, intervals, tracks, info.sample, words=True)
-        else:
-            out = self._run(encoder, filters, shown[None], intervals[None], tracks, info.sample)
-            out = out.of(0)
-        return Tracked(*out[:4], kalman.log_likelihood(out.innovations, out.nis, out.det))
+        return self._follow(self._networks, np.array(images), intervals, info.sample)
 
     def _run(
-        self, encoder: Encoder, filters: Filters, images: Array, intervals: Array, tracks: Tracks,
-        sample: int = 0, *, words: bool = False,
+        self, filters: tuple[Encoder, Filters], seen: Array, intervals: Array,
+        tracks: Tracks | None, sample: int = 0,
     ) -> Track:  # fmt: skip
-        """Track what images (track, time, side, side) show; RunError where one is lost."""
-        out = Track.empty(images.shape[:2], self._model.size, self._model.rows)
-        done, _, _ = latent.run(encoder, filters, images, intervals, tracks, out, together=words)
+        encoder, gains = filters
+        together = tracks is None
+        if tracks is None:
+            tracks = gains.start(len(seen))
+        out = Track.empty(seen.shape[:2], self._model.size, self._model.rows)
+        done, _, _ = latent.run(encoder, gains, seen, intervals, tracks, out, together=together)
         self._check_finite(
-            done, images.shape[1], sample, "image",
+            done, seen.shape[1], sample, "image",
             "train the networks on frames like these, or start nearer to where the tracks do "
             "(initial_state)",
         )  # fmt: skip

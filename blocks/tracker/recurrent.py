@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from blocks.kernels import kalman
 from blocks.kernels.kalman import Track
 from blocks.kernels.recurrent_filter import Network, Trackers, Tracks
 from blocks.state_space import checked_intervals, checked_observations
 from blocks.tracker.filtering import Intervals, Observations, Tracked
-from blocks.tracker.learned import LearnedTracker
+from blocks.tracker.learned import LearnedFilter
 from pipeline.frame import Array, FrameInfo
 from pipeline.weights import Weights
 
 
-class Recurrent(LearnedTracker, name="tracker.recurrent"):
+class Recurrent(LearnedFilter, name="tracker.recurrent"):
     """States from a recurrent network: the baselines of the KalmanNet paper.
 
     Revach et al., "KalmanNet", IEEE Trans. Signal Processing 2022, IV. What the network sees and
@@ -53,7 +52,8 @@ class Recurrent(LearnedTracker, name="tracker.recurrent"):
             # a step, which compiles all that is due, too
             seen = np.full((1, 1, self._model.rows), self._model.initial[0])
             self._run(trackers, seen, np.full((1, 1), self.step_s), trackers.start(1))
-        self._tracks, self._trackers = self._went_on(trackers), trackers
+        self._serve(trackers)
+        self._trackers = trackers
 
     def process(
         self,
@@ -65,20 +65,16 @@ class Recurrent(LearnedTracker, name="tracker.recurrent"):
             raise self._without_weights()
         seen = checked_observations(self.name, observations, self._model.rows)
         intervals = checked_intervals(self.name, interval_s, seen.shape[:-1], self.step_s)
-        if seen.ndim == 3:
-            tracks = self._trackers.start(len(seen))
-            out = self._run(self._trackers, seen, intervals, tracks, info.sample)
-        else:
-            given = self._trackers, seen[None], intervals[None], self._tracks, info.sample
-            out = self._run(*given).of(0)
-        return Tracked(*out[:4], kalman.log_likelihood(out.innovations, out.nis, out.det))
+        return self._follow(self._trackers, seen, intervals, info.sample)
 
     def _run(
-        self, trackers: Trackers, seen: Array, intervals: Array, tracks: Tracks, sample: int = 0
-    ) -> Track:
-        """Track (track, time, m); RunError where a track does not stay finite."""
+        self, filters: Trackers, seen: Array, intervals: Array, tracks: Tracks | None,
+        sample: int = 0,
+    ) -> Track:  # fmt: skip
+        if tracks is None:
+            tracks = filters.start(len(seen))
         out = Track.empty(seen.shape[:2], self._model.size, self._model.rows)
-        done = trackers.run(seen, intervals, tracks, out)
+        done = filters.run(seen, intervals, tracks, out)
         advice = "train the network on frames like these"
         self._check_finite(done, seen.shape[1], sample, "observation", advice)
         return out

@@ -14,8 +14,10 @@ from blocks.kernels.rtsnet import Pass, Passes
 from blocks.late import LateRows
 from blocks.state_space import Modelled, checked_intervals, checked_observations
 from blocks.tracker.filtering import Intervals, Observations
-from blocks.tracker.smoother import Smoothed, Smoother
-from pipeline.block import Learned, param
+from blocks.tracker.learned import LearnedTracker, went_on
+from blocks.tracker.smoother import Smoother
+from blocks.tracker.smoothing import Smoothed, TwoWindows
+from pipeline.block import param
 from pipeline.errors import RunError, WeightsError
 from pipeline.frame import Array, FrameInfo, Scalar
 from pipeline.weights import Weights
@@ -27,7 +29,7 @@ class Found(NamedTuple):
     estimates: Annotated[Float64[Array, "*word time estimate"], fields.ESTIMATES]
 
 
-class RTSNet(Learned, Modelled, name="tracker.rtsnet"):
+class RTSNet(LearnedTracker, name="tracker.rtsnet"):
     """Estimates of each state from the observations before and after it, by gains that are learned.
 
     Ni, Revach, Shlezinger, "RTSNet: Learning to Smooth in Partially Known State-Space Models", IEEE
@@ -64,18 +66,12 @@ class RTSNet(Learned, Modelled, name="tracker.rtsnet"):
         self._late = LateRows(np.empty((0, self._model.size)))
 
     def take(self, weights: Weights) -> None:
-        where = f"weights {weights.name!r} v{weights.version}"
-        try:
-            with np.errstate(over="ignore"):  # what that leads to is tried below
-                passes = Passes.of(weights.hyper, weights.arrays, self._model)
-        except KeyError as error:
-            raise WeightsError(f"{where} lack {error}; train others for {self.name}") from None
-        except (ValueError, TypeError) as error:
-            raise WeightsError(f"{where}: {error}; train others for {self.name}") from None
-        with np.errstate(all="ignore"):
-            trials = [_Window(one, 1).push(*one.quiet(2)) for one in passes.passes]  # compiles
-        if not all(np.isfinite(states).all() for states, _ in trials):
-            raise WeightsError(f"{where} lead to numbers that are not finite; train others")
+        with self._fitting(weights):
+            passes = Passes.of(weights.hyper, weights.arrays, self._model)
+            with np.errstate(all="ignore"):
+                trials = [_Window(one, 1).push(*one.quiet(2)) for one in passes.passes]  # compiles
+            if not all(np.isfinite(states).all() for states, _ in trials):
+                raise self._lost("at the start")
         if not self._stages:
             shared = {name: getattr(self, name) for name in Modelled.params().names}
             first = [_Model(Smoother(**shared, lag=self.lag))] if passes.sees == "smoothed" else []
@@ -85,8 +81,9 @@ class RTSNet(Learned, Modelled, name="tracker.rtsnet"):
         begins = "smoothed" if len(windows) < len(self._stages) else "observations"
         if (begins, len(windows)) != (passes.sees, len(passes.passes)):
             raise WeightsError(
-                f"{where}: passes = {len(passes.passes)} and sees = {passes.sees}, but {self.name} "
-                f"is at work with {len(windows)} and {begins}; start it anew with these"
+                f"weights {weights.name!r} v{weights.version}: passes = {len(passes.passes)} and "
+                f"sees = {passes.sees}, but {self.name} is at work with {len(windows)} and "
+                f"{begins}; start it anew with these"
             )
         for window, one in zip(windows, passes.passes, strict=True):
             window.swap(one)
@@ -98,11 +95,7 @@ class RTSNet(Learned, Modelled, name="tracker.rtsnet"):
         info: FrameInfo = FrameInfo(),
     ) -> list[Found]:
         if not self._stages:
-            raise WeightsError(
-                f"{self.name}: there are no weights to track with; train some with `kalvit train "
-                "FLOW --block BLOCK` and name them by model = NAME (those that are there: `kalvit "
-                "models list`)"
-            )
+            raise self._without_weights()
         seen = checked_observations(self.name, observations, self._model.rows)
         intervals = checked_intervals(self.name, interval_s, seen.shape[:-1], self.step_s)
         if seen.ndim == 3:
@@ -110,7 +103,7 @@ class RTSNet(Learned, Modelled, name="tracker.rtsnet"):
             for stage in self._stages:
                 seen = stage.words(seen, intervals)
                 for word in np.flatnonzero(~np.isfinite(seen).all((1, 2))):
-                    self._lost(f"in word {info.sample // max(seen.shape[1], 1) + word}")
+                    raise self._lost(f"in word {info.sample // max(seen.shape[1], 1) + word}")
             return [Found(seen)]
         self._late.expect(len(seen))
         self._pass(seen, intervals, last=False)
@@ -145,11 +138,11 @@ class RTSNet(Learned, Modelled, name="tracker.rtsnet"):
                 rest = stage.finish()
                 seen, intervals = np.concatenate((seen, rest[0])), np.append(intervals, rest[1])
             if not np.isfinite(seen).all():  # the next pass would take NaN for missing
-                self._lost("in the last windows")
+                raise self._lost("in the last windows")
         self._late.add(seen)
 
-    def _lost(self, where: str) -> None:
-        raise RunError(
+    def _lost(self, where: str) -> RunError:
+        return RunError(
             f"{self.name}: {where} a number is not finite; train the networks on frames like "
             "these, or start nearer to where the tracks do (initial_state)"
         )
@@ -159,17 +152,15 @@ class _Window:
     """One pass over a stream: smooths `lag` states once those of the next window are in."""
 
     def __init__(self, one: Pass, lag: int) -> None:
-        self._one, self._lag, self._held = one, lag, 0
+        self._one, self._lag = one, lag
         self._tracks = one.there.start(1)
         self._updated = np.empty((2 * lag, one.there.model.size))
         self._intervals = np.empty(2 * lag)
+        self._windows = TwoWindows(lag, self._updated, self._intervals)
 
     def swap(self, one: Pass) -> None:
         """Go on with other networks."""
-        hidden = one.there.hidden_of(self._tracks.hidden)
-        if hidden is None:
-            hidden = one.there.start(1).hidden
-        self._one, self._tracks = one, self._tracks._replace(hidden=hidden)
+        self._one, self._tracks = one, went_on(one.there, self._tracks)
 
     def words(self, seen: Array, intervals: Array) -> Array:
         """Smoothed states of whole records."""
@@ -178,50 +169,37 @@ class _Window:
     def push(self, seen: Array, intervals: Array) -> tuple[Array, Array]:
         """Take in what is seen; returns states that are now smoothed, and their intervals."""
         states, spans = [self._updated[:0]], [self._intervals[:0]]
-        at = 0
-        while at < len(seen):
-            count = min(len(seen) - at, 2 * self._lag - self._held)
-            new, taken = slice(self._held, self._held + count), slice(at, at + count)
+        for new, given in self._windows.places(len(seen)):
             self._updated[new] = self._one.filter(
-                seen[None, taken], intervals[None, taken], self._tracks, together=False
+                seen[None, given], intervals[None, given], self._tracks, together=False
             )[0]
-            self._intervals[new] = intervals[taken]
-            at += count
-            self._held += count
-            if self._held == 2 * self._lag:
-                states.append(self._decide(self._lag))
-                spans.append(self._let_go(self._lag))
+            self._intervals[new] = intervals[given]
+            if self._windows.are_full:
+                for parts, part in zip((states, spans), self._decide(self._lag), strict=True):
+                    parts.append(part)
         return np.concatenate(states), np.concatenate(spans)
 
     def finish(self) -> tuple[Array, Array]:
         """What is still held, smoothed."""
-        return self._decide(self._held), self._let_go(self._held)
+        return self._decide(self._windows.held)
 
     def state(self) -> dict[str, Any]:
-        return {
-            "updated": self._updated[: self._held].copy(),
-            "intervals": self._intervals[: self._held].copy(),
-            **{name: array.copy() for name, array in self._tracks._asdict().items()},
-        }
+        tracks = {name: array.copy() for name, array in self._tracks._asdict().items()}
+        return {**self._windows.state(), **tracks}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self._held = len(state["updated"])
-        self._updated[: self._held] = state["updated"]
-        self._intervals[: self._held] = state["intervals"]
+        self._windows.restore(state)
         self._tracks = Tracks(*(np.array(state[name]) for name in Tracks._fields))
 
-    def _decide(self, count: int) -> Array:
-        """Smooth all that is held; returns the first `count`."""
-        held = self._updated[None, : self._held], self._intervals[None, : self._held]
-        return self._one.back.run(*held, together=False)[0, :count].copy()
-
-    def _let_go(self, count: int) -> Array:
-        """Forget the first `count`; returns their intervals."""
-        spans = self._intervals[:count].copy()
-        self._held -= count
-        for array in (self._updated, self._intervals):
-            array[: self._held] = array[count : count + self._held].copy()
-        return spans
+    def _decide(self, count: int) -> tuple[Array, Array]:
+        """Smooth all that is held; the first `count` states and intervals, of which it lets go."""
+        held = slice(self._windows.held)
+        states = self._one.back.run(
+            self._updated[None, held], self._intervals[None, held], together=False
+        )  # fmt: skip
+        found = states[0, :count].copy(), self._intervals[:count].copy()
+        self._windows.let_go(count)
+        return found
 
 
 class _Model:

@@ -10,12 +10,12 @@ import numpy as np
 from blocks.kernels.latent import ENCODER, GAIN
 from blocks.models.image_encoder import ImageEncoder
 from blocks.models.kalmannet import network_of
-from blocks.trainer.trajectories import scheduled
+from blocks.trainer.trajectories import scheduled, stacked
 from blocks.training import image_encoder
 from blocks.training.latent_kalmannet import Shown, Turns
 from blocks.training.trajectories import DEFAULT, Schedule
 from pipeline.frame import Array
-from pipeline.train import Learnt, Lessons, Record
+from pipeline.train import Learnt, Lessons
 
 
 @scheduled(DEFAULT._replace(steps=400, piece=20, long_steps=100, truncate=50))
@@ -36,7 +36,10 @@ def fit(
     """
     model = block._build()
     angles = model.angles.tolist()
-    training, held_out = (_shown(r, model.step_s) for r in (lessons.training, lessons.held_out))
+    training, held_out = (
+        Shown(*stacked(records, model.step_s, "images"))
+        for records in (lessons.training, lessons.held_out)
+    )
     encoder = ImageEncoder(
         side=training.images.shape[-1], angles=angles, channels=channels, kernels=kernels,
         hidden=hidden, extra=len(angles) + sum(angles),
@@ -61,18 +64,3 @@ def fit(
     told = {"rounds": rounds, "reads": reads, "reads_rate": reads_rate, "doubt": doubt}
     scores = {"mse_db": 10.0 * float(np.log10(best))}
     return Learnt({"encoder": encoder.hyper, "gain": gain.hyper}, kept, told, scores)
-
-
-def _shown(records: Sequence[Record], step_s: float) -> Shown:
-    """All words, or streams, as trajectories; as long as the shortest."""
-    states, images, intervals = [], [], []
-    for record in records:
-        shown = record["images"]
-        times = record.get("interval_s", np.full(shown.shape[:-2], step_s))
-        whole = shown.ndim == 4
-        states += list(record["states"] if whole else [record["states"]])
-        images += list(shown if whole else [shown])
-        intervals += list(times if whole else [times])
-    length = min(len(one) for one in states)
-    parts = (np.stack([part[:length] for part in one]) for one in (states, images, intervals))
-    return Shown(*parts)

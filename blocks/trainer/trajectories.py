@@ -54,17 +54,17 @@ def scheduled(usual: Schedule = DEFAULT) -> Callable[[Fit], Fit]:
 
 def trajectories(records: Sequence[Record], step_s: float) -> Trajectories:
     """All words, or streams, as trajectories; as long as the shortest."""
-    states, observations, intervals = [], [], []
+    return Trajectories(*(a.astype(np.float64) for a in stacked(records, step_s, "observations")))
+
+
+def stacked(records: Sequence[Record], step_s: float, seen: str) -> tuple[Array, Array, Array]:
+    """States, the field `seen` and intervals of these, (trajectory, time, ...) each."""
+    parts: tuple[list[Array], list[Array], list[Array]] = [], [], []
     for record in records:
-        seen = record["observations"]
-        times = record.get("interval_s", np.full(seen.shape[:-1], step_s))
-        whole = seen.ndim == 3
-        states += list(record["states"] if whole else [record["states"]])
-        observations += list(seen if whole else [seen])
-        intervals += list(times if whole else [times])
-    length = min(len(one) for one in states)
-
-    def joined(parts: list[Array]) -> Array:
-        return np.stack([np.asarray(part[:length], np.float64) for part in parts])
-
-    return Trajectories(joined(states), joined(observations), joined(intervals))
+        states = record["states"]
+        times = record.get("interval_s", np.full(states.shape[:-1], step_s))
+        for part, array in zip(parts, (states, record[seen], times), strict=True):
+            part += list(array) if states.ndim == 3 else [array]
+    length = min(len(one) for one in parts[0])
+    states, found, times = (np.stack([one[:length] for one in part]) for part in parts)
+    return states, found, times

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from blocks.training.trajectories import Progress, silent
+
 Array = np.ndarray[Any, Any]
-Progress = Callable[[int, int, str], None]
 
 AT_ONCE = 500  # held-out images whose activations are there at once
 SPREAD = 0.1  # weight of the likelihood beside the squared error
@@ -96,7 +96,7 @@ def loss_of(module: Any, features: Tensor, parts: Tensor, extra: Tensor | None) 
 
 def fit(
     module: Any, lesson: Images, held_out: Images, schedule: Schedule, seed: int,
-    progress: Progress = lambda done, most, text: None, *, is_fresh: bool = True,
+    progress: Progress = silent, *, is_fresh: bool = True,
 ) -> float:  # fmt: skip
     """Fit a network; it ends with its best weights, of which the held-out loss is returned.
 

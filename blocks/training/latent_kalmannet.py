@@ -8,7 +8,6 @@ no gradient passes through both.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,10 +20,9 @@ from blocks.kernels.state_space import StateSpace
 from blocks.training import image_encoder, trajectories
 from blocks.training.image_encoder import Images, parts_of
 from blocks.training.kalmannet import Unrolled
-from blocks.training.trajectories import Trajectories
+from blocks.training.trajectories import Progress, Trajectories
 
 Array = np.ndarray[Any, Any]
-Progress = Callable[[int, int, str], None]
 
 
 class Shown(NamedTuple):

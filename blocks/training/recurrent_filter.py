@@ -7,7 +7,6 @@ observations, states, one-step innovations and one-step corrections, each betwee
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -15,18 +14,17 @@ import torch
 
 from blocks.kernels.recurrent_filter import DIFFERENCES, OBSERVATIONS
 from blocks.kernels.state_space import StateSpace
-from blocks.training.kalmannet import Layers1, predict
-from blocks.training.trajectories import Learner, Trajectories
+from blocks.training.kalmannet import around, predict
+from blocks.training.layers import Layers1
+from blocks.training.trajectories import Squared, Trajectories
 
 Array = np.ndarray[Any, Any]
 
 Track = tuple[Array, Array, Array]  # mean, update and hidden, kernels/recurrent_filter.py: Tracks
 
 
-class Recurrent(Learner):
+class Recurrent(Squared):
     """The recursion of kernels/recurrent_filter.py, on many tracks side by side.
-
-    The loss is the mean squared error per number of a state.
 
     network  a RecurrentTracker, whose parameters get the gradients
     """
@@ -43,21 +41,10 @@ class Recurrent(Learner):
         hidden = np.zeros((len(states), self.network.GRU.hidden_size), self._dtype)
         return mean, np.zeros_like(mean), hidden
 
-    def teach(self, track: Any, part: Trajectories) -> tuple[float, Any]:
-        means, end = self.forward(track, part.observations, part.intervals)
-        off = means - part.states
-        error = float(np.square(off).mean())
-        if math.isfinite(error):
-            self.backward((2.0 / off.size * off).astype(means.dtype))
-        return error, end
-
-    def judge(self, track: Any, part: Trajectories) -> tuple[float, Any]:
-        means, end = self.forward(track, part.observations, part.intervals)
-        return float(np.square(means - part.states, dtype=np.float64).mean()), end
-
     def forward(self, track: Track, observations: Array, intervals: Array) -> tuple[Array, Track]:
         """Updated states (rows, time, m) of observations (rows, time, n), and the end."""
         (rows, steps, n), m, kind = observations.shape, self.model.size, self._dtype
+        model = self.model
         self.layers.begin(steps, rows)
         self._moving, self._seeing = np.empty((steps, rows, m, m)), np.empty((steps, rows, n, m))
         self._came: Array = ~np.isnan(observations)
@@ -66,12 +53,14 @@ class Recurrent(Learner):
         mean, update, hidden = track
         sees = self.network.sees
         for t in range(steps):
-            after, foretold = self._predicted(mean, intervals[:, t], t)
+            after, foretold = predict(
+                model, mean, intervals[:, t], self._moving[t], self._seeing[t]
+            )
             seen = np.where(self._came[:, t], observations[:, t], foretold)
             if sees == OBSERVATIONS:
                 inputs = seen
             elif sees == DIFFERENCES:
-                inputs = np.concatenate([self._wrapped(seen - foretold), update], 1)
+                inputs = np.concatenate([around(model, seen - foretold), update], 1)
             else:
                 inputs = np.concatenate([seen, after], 1)
             told, (new,) = self.layers.forward(t, ((inputs - shift) / scale).astype(kind), [hidden])
@@ -113,18 +102,17 @@ class Recurrent(Learner):
 
     def scale(self, training: Trajectories) -> None:
         """Fit what the network subtracts and divides by to these trajectories."""
-        sees, m = self.network.sees, self.model.size
+        sees, model, m = self.network.sees, self.model, self.model.size
         states = training.states[:, 1:].reshape(-1, m)
         seen = training.observations[:, 1:].reshape(len(states), -1)
-        before = np.ascontiguousarray(training.states[:, :-1]).reshape(-1, m)
-        self._moving = np.empty((1, len(states), m, m))
-        self._seeing = np.empty((1, len(states), self.model.rows, m))
-        after, foretold = self._predicted(before, training.intervals[:, 1:].ravel(), 0)
+        before = training.states[:, :-1].reshape(-1, m)
+        moving, seeing = np.empty((len(states), m, m)), np.empty((len(states), model.rows, m))
+        after, foretold = predict(model, before, training.intervals[:, 1:].ravel(), moving, seeing)
         corrections, outputs = states - after, states - after
         if sees == OBSERVATIONS:
             inputs, outputs = seen, states
         elif sees == DIFFERENCES:
-            inputs = np.concatenate([self._wrapped(seen - foretold), corrections], 1)
+            inputs = np.concatenate([around(model, seen - foretold), corrections], 1)
         else:
             inputs = np.concatenate([seen, states], 1)
         of = zip(("input", "output"), (inputs, outputs), strict=True)
@@ -135,18 +123,3 @@ class Recurrent(Learner):
                 getattr(self.network, f"{name}_scale")[:] = torch.from_numpy(
                     np.maximum(spread, 1e-12)
                 )
-
-    def _predicted(self, mean: Array, intervals: Array, t: int) -> tuple[Array, Array]:
-        """Predicted states and observations, with their Jacobians of step t."""
-        model = self.model
-        after, foretold = np.empty((len(mean), model.size)), np.empty((len(mean), model.rows))
-        predict(
-            model.linearise, model.parameters, model.observe_linearised, model.observe_parameters,
-            mean.astype(np.float64), np.ascontiguousarray(intervals), after, foretold,
-            self._moving[t], self._seeing[t],
-        )  # fmt: skip
-        return after, foretold
-
-    def _wrapped(self, difference: Array) -> Array:
-        turns = np.round(difference / math.tau)
-        return np.where(self.model.angles, difference - math.tau * turns, difference)

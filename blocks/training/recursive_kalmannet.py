@@ -11,32 +11,12 @@ import math
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from blocks.training.kalmannet import Branch, Layers, Recursion, Track, Unrolled
+from blocks.training.kalmannet import Unrolled
+from blocks.training.layers import Branch, Layers
 from blocks.training.trajectories import Trajectories
 
 Array = np.ndarray[Any, Any]
-
-
-class Carried(Recursion):
-    """Recursive KalmanNet on tensors, with its covariances, step by step."""
-
-    def covariances(
-        self, track: Track, observations: Tensor, intervals: Array, covariance: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Updated states (rows, time, m) and covariances (rows, time, m, m), from `covariance`."""
-        means, carried, one = [], [], torch.eye(self.model.size).to(covariance)
-        for t in range(observations.shape[1]):
-            came = ~observations[:, t].isnan()
-            track, told, F, H = self._step(track, observations[:, t], intervals[:, t])
-            K, C = self.network.gains(told, H) * came[:, None], self.network.factor(told)
-            A = (one - K @ H) @ F
-            covariance = A @ covariance @ A.mT + C @ C.mT
-            means.append(track.mean)
-            carried.append(covariance)
-        return torch.stack(means, 1), torch.stack(carried, 1)
 
 
 class Likely(Unrolled):
@@ -122,7 +102,7 @@ class _Layers(Layers):
     """Those of both networks."""
 
     def __init__(self, net: Any) -> None:
-        self.gain, self.noise = Branch(net.K), Branch(net.C)
+        self.gain, self.noise = Branch(net.K, net.K.cells), Branch(net.C, net.C.cells)
         sizes = (*self.gain.sizes, *self.noise.sizes)
         super().__init__(net.m, net.n, [*self.gain.layers, *self.noise.layers], sizes)
         self._scale = net.square_scales[0].numpy()[:, None]

@@ -7,7 +7,6 @@ together; passes learn one after the other.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -18,12 +17,13 @@ from blocks.kernels import smoother
 from blocks.kernels.rtsnet import Passes, joined, seeing_states
 from blocks.kernels.smoother import Passed
 from blocks.kernels.state_space import StateSpace
-from blocks.training.kalmannet import Layers2, Unrolled, predict
+from blocks.training.kalmannet import Unrolled, predict
+from blocks.training.layers import Layers2
 from blocks.training.trajectories import (
     LOOK,
-    Learner,
     Progress,
     Schedule,
+    Squared,
     Trajectories,
     silent,
     train,
@@ -34,11 +34,8 @@ Array = np.ndarray[Any, Any]
 LEAST = 1e-12  # length that a feature is divided by at least
 
 
-class UnrolledPass(Learner):
-    """Both ways of a pass with their gradients, on numpy arrays.
-
-    The loss is the mean squared error of the smoothed states, per number of a state.
-    """
+class UnrolledPass(Squared):
+    """Both ways of a pass with their gradients, on numpy arrays; estimates are smoothed states."""
 
     def __init__(self, network: Any, model: StateSpace) -> None:
         self.network = network
@@ -47,19 +44,14 @@ class UnrolledPass(Learner):
     def start(self, states: Array) -> tuple[Array, ...]:
         return self.there.start(states)
 
-    def teach(self, track: Any, part: Trajectories) -> tuple[float, Any]:
-        updated, end = self.there.forward(track, part.observations, part.intervals)
-        off = self.back.forward(updated, part.intervals) - part.states
-        error = float(np.square(off).mean())
-        if math.isfinite(error):
-            gradients = (2.0 / off.size * off).astype(updated.dtype)
-            self.there.backward(self.back.backward(gradients))
-        return error, end
+    def forward(
+        self, track: tuple[Array, ...], observations: Array, intervals: Array
+    ) -> tuple[Array, tuple[Array, ...]]:
+        updated, end = self.there.forward(track, observations, intervals)
+        return self.back.forward(updated, intervals), end
 
-    def judge(self, track: Any, part: Trajectories) -> tuple[float, Any]:
-        updated, end = self.there.forward(track, part.observations, part.intervals)
-        smoothed = self.back.forward(updated, part.intervals)
-        return float(np.square(smoothed - part.states, dtype=np.float64).mean()), end
+    def backward(self, gradients: Array) -> None:
+        self.there.backward(self.back.backward(gradients))
 
 
 class UnrolledBack:
@@ -126,13 +118,11 @@ class UnrolledBack:
     def _predict(self, updated: Array, intervals: Array) -> None:
         """What the motion foretells of all steps but the first, and its Jacobians there."""
         rows, steps, m = updated.shape
-        count, model = rows * (steps - 1), self.model
-        predicted, moving = np.empty((count, m)), np.empty((count, m, m))
-        predict(
-            model.linearise, model.parameters, model.observe_linearised, model.observe_parameters,
-            np.ascontiguousarray(updated[:, :-1], np.float64).reshape(-1, m),
-            np.ascontiguousarray(intervals[:, 1:]).reshape(-1), predicted,
-            np.empty((count, model.rows)), moving, np.empty((count, model.rows, m)),
+        count, n = rows * (steps - 1), self.model.rows
+        moving = np.empty((count, m, m))
+        predicted, _ = predict(
+            self.model, updated[:, :-1].reshape(-1, m), intervals[:, 1:].reshape(-1), moving,
+            np.empty((count, n, m)),
         )  # fmt: skip
         self._predicted = predicted.reshape(rows, steps - 1, m).astype(updated.dtype)
         self._moving = moving.reshape(rows, steps - 1, m, m).astype(updated.dtype)

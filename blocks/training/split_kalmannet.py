@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from blocks.kernels.state_space import StateSpace
-from blocks.training.kalmannet import Branch, Layers, Unrolled
+from blocks.training.kalmannet import Unrolled
+from blocks.training.layers import Branch, Layers
 from blocks.training.trajectories import Trajectories
 
 Array = np.ndarray[Any, Any]
@@ -43,7 +44,7 @@ class _Layers(Layers):
     """Those of both networks."""
 
     def __init__(self, net: Any) -> None:
-        self.moved, self.seen = Branch(net.P), Branch(net.S)
+        self.moved, self.seen = Branch(net.P, net.P.cells), Branch(net.S, net.S.cells)
         sizes = (*self.moved.sizes, *self.seen.sizes)
         super().__init__(net.m, net.n, [*self.moved.layers, *self.seen.layers], sizes)
         self._end = 3 * net.n + net.m * net.n  # of the features that S looks at

@@ -136,6 +136,33 @@ class Learner(ABC):
         return judged(self, trajectories, starts)
 
 
+class Squared(Learner):
+    """Trackers whose loss is the mean squared error per number of a state.
+
+    A subclass gives `network`, `start`, and its recursion there and back.
+    """
+
+    @abstractmethod
+    def forward(self, track: Any, observations: Array, intervals: Array) -> tuple[Array, Any]:
+        """Estimates (rows, time, m) of observations (rows, time, n), and the end."""
+
+    @abstractmethod
+    def backward(self, gradients: Array) -> Any:
+        """Add to the gradients of the parameters, given those by the estimates."""
+
+    def teach(self, track: Any, part: Trajectories) -> tuple[float, Any]:
+        means, end = self.forward(track, part.observations, part.intervals)
+        off = means - part.states
+        error = float(np.square(off).mean())
+        if math.isfinite(error):
+            self.backward((2.0 / off.size * off).astype(means.dtype))
+        return error, end
+
+    def judge(self, track: Any, part: Trajectories) -> tuple[float, Any]:
+        means, end = self.forward(track, part.observations, part.intervals)
+        return float(np.square(means - part.states, dtype=np.float64).mean()), end
+
+
 class Autograd(Learner):
     """A recursion on tensors that torch differentiates.
 

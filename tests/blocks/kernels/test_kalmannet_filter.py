@@ -5,42 +5,30 @@ import pytest
 from gain_networks import constant_gain
 from needs import package
 from numba.core import config
+from tracking import FROZEN_LORENZ, SPHERICAL, drawn
 
 from blocks.kernels import kalmannet, kalmannet_filter, state_space
 from blocks.kernels.kalman import Track
 
 RTOL = 5e-6  # of the largest observation, after 40 steps; weights are float32
 MODELS = {
-    "lorenz": {
-        "motion": "lorenz_taylor", "observation": "identity", "step_s": 0.02,
-        "process_noise": 0.01,
-    },
-    "spherical": {
-        "motion": "lorenz_rk4", "observation": "spherical", "step_s": 0.02, "process_noise": 0.01,
-        "observation_noise": (1.0, 0.01, 0.01), "initial_state": (5.0, 7.0, 20.0),
-    },
+    "lorenz": FROZEN_LORENZ, "spherical": SPHERICAL,
     "position": {"motion": "constant_velocity", "observation": "position"},
 }  # fmt: skip
 
 
 def observed(model, tracks, time, missing):
     """Observations and intervals; among others a step and a track without any."""
-    rng = np.random.default_rng(5)
-    states = rng.standard_normal((tracks * time, model.size))
-    seen = rng.standard_normal((tracks * time, model.rows))
-    intervals = model.step_s * rng.uniform(0.8, 1.2, tracks * time)
-    model.simulate(states, seen, intervals, np.tile(model.initial, (tracks, 1)))
-    seen = seen.reshape(tracks, time, -1)
+    _, seen, intervals = drawn(model, tracks, time, 5, missing, jitter=0.2)
     if missing:
-        seen[rng.random(seen.shape) < missing] = np.nan
         seen[:, 7] = np.nan
         seen[0, 10:15] = np.nan
-    return seen, intervals.reshape(tracks, time)
+    return seen, intervals
 
 
 def in_torch(network, model, seen, intervals):
     torch = package("torch", "train")
-    from blocks.training.kalmannet import Recursion
+    from kalmannet_in_torch import Recursion
 
     recursion = Recursion(network.double(), model)
     starts = torch.from_numpy(np.tile(model.initial, (len(seen), 1)))

@@ -5,30 +5,15 @@ import pytest
 from gain_networks import constant_passes
 from needs import package
 from numba.core import config
+from tracking import FROZEN_LORENZ, SPHERICAL, drawn
 
 from blocks.kernels import constant_gain, rtsnet, smoother, state_space
 
 RTOL = 5e-6  # of the largest observation; weights are float32
 MODELS = {
-    "lorenz": {
-        "motion": "lorenz_taylor", "observation": "identity", "step_s": 0.02,
-        "process_noise": 0.01,
-    },
-    "spherical": {
-        "motion": "lorenz_rk4", "observation": "spherical", "step_s": 0.02, "process_noise": 0.01,
-        "observation_noise": (1.0, 0.01, 0.01), "initial_state": (5.0, 7.0, 20.0),
-    },
+    "lorenz": FROZEN_LORENZ, "spherical": SPHERICAL,
     "position": {"motion": "constant_velocity", "observation": "position"},
 }  # fmt: skip
-
-
-def observed(model, tracks, time):
-    rng = np.random.default_rng(5)
-    states = rng.standard_normal((tracks * time, model.size))
-    seen = rng.standard_normal((tracks * time, model.rows))
-    intervals = model.step_s * rng.uniform(0.8, 1.2, tracks * time)
-    model.simulate(states, seen, intervals, np.tile(model.initial, (tracks, 1)))
-    return states, seen.reshape(tracks, time, -1), intervals.reshape(tracks, time)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -40,7 +25,7 @@ def test_smoothed_states_are_those_of_torch(name):
 
     model = state_space.build(**MODELS[name])
     time = 8 if config.DISABLE_JIT else 30
-    _, seen, intervals = observed(model, 7, time)
+    _, seen, intervals = drawn(model, 7, time, 5, jitter=0.2)
     seen[np.random.default_rng(6).random(seen.shape) < 0.1] = np.nan
     seen[:, 5] = np.nan
     torch.manual_seed(4)
@@ -68,7 +53,7 @@ def test_smoothed_states_are_those_of_torch(name):
 
 def test_with_the_gains_of_a_settled_smoother_it_is_that_smoother():
     model = state_space.build("canonical", "identity", process_noise=0.3)
-    _, seen, _ = observed(model, 1, 120)
+    _, seen, _ = drawn(model, 1, 120, 5, jitter=0.2)
     intervals = np.ones((1, 120))
     F, Q, H = model.matrices(np.ones(1))
     _, P, K = constant_gain.steady_state(F[0], Q[0], H, model.R)

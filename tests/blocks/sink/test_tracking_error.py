@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from blocks.sink.tracking_error import TrackingError, decibel
+from blocks.sink.over_time import decibel
+from blocks.sink.tracking_error import TrackingError
 from pipeline.errors import ConnectError, FieldError
 from pipeline.frame import FrameInfo
 from pipeline.signature import FieldType

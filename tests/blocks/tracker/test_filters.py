@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import references
+from tracking import simulated
 
 from blocks.sink.tracking_error import TrackingError
-from blocks.source.state_space import StateSpace
 from blocks.tracker.extended_kalman import ExtendedKalman
 from blocks.tracker.filtering import Filter
 from blocks.tracker.kalman import Kalman
@@ -25,13 +25,6 @@ RADAR = {
     "initial_variance": (1e4, 1e4, 100.0, 100.0, 1e-4), "process_noise": 0.5,
     "motion_parameters": {"turn_noise": 1e-6}, "observation_noise": (400.0, 1e-4),
 }  # fmt: skip
-
-
-def simulated(**values):
-    """Fields of the first frame of a source."""
-    source = StateSpace(frames=1, **values)
-    source.start()
-    return source.process()._asdict()
 
 
 def tracked(block, fields):

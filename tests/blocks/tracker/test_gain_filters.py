@@ -9,9 +9,9 @@ from gain_networks import (
     random_recursive,
     random_split,
 )
+from tracking import RADAR, served, simulated
 
 from blocks.kernels import constant_gain as steady
-from blocks.source.state_space import StateSpace
 from blocks.tracker.kalman import Kalman
 from blocks.tracker.kalmannet import KalmanNet
 from blocks.tracker.recursive_kalmannet import RecursiveKalmanNet
@@ -27,10 +27,6 @@ THREE_ROWS = {
     "motion": "random_walk", "dimensions": 2,
     "observation_matrix": ((1.0, 0.0), (0.5, 1.0), (0.2, -1.0)),
 }  # fmt: skip
-RADAR = {
-    "motion": "coordinated_turn", "observation": "range_bearing",
-    "initial_state": (-4000.0, 1000.0, 120.0, -40.0, 0.02),
-}  # fmt: skip
 KINDS = {
     "kalmannet": (KalmanNet, random_gain),
     "split": (SplitKalmanNet, random_split),
@@ -38,27 +34,14 @@ KINDS = {
 }
 
 
-def served(kind, weights, **values):
-    block = KINDS[kind][0](**values)
-    block.start()
-    block.take(weights)
-    return block
-
-
-def observed(**values):
-    source = StateSpace(frames=1, **values)
-    source.start()
-    return source.process()._asdict()["observations"]
-
-
 def test_with_gain_and_noise_of_a_settled_filter_all_is_as_the_filter_says():
     # of a state that is not all seen, too, of which the gain alone tells no covariance
     model = Kalman(**POSITION)._build()
     F, Q, H = model.matrices(np.array([model.step_s]))
     gain = steady.steady_state(F[0], Q[0], H, model.R)[2]
-    seen = observed(**POSITION, length=60)
+    seen = simulated(**POSITION, length=60)["observations"]
     weights = calibrated(constant_gain(gain), Q[0], model.R)
-    found = served("kalmannet", weights, **POSITION).process(seen)
+    found = served(KalmanNet, weights, **POSITION).process(seen)
     expected = Kalman(**POSITION, form="steady")
     expected.start()
     wanted = expected.process(seen)
@@ -77,7 +60,7 @@ def test_covariances_are_those_of_josephs_form_over_the_rows_that_came():
     seen = np.random.default_rng(6).standard_normal((5, 3))
     seen[1, 0], seen[2, :2], seen[3] = np.nan, np.nan, np.nan
     intervals = np.array([1.0, 0.5, 2.0, 1.0, 1.0])
-    block = served("kalmannet", calibrated(constant_gain(gain), Q, R, c), **THREE_ROWS)
+    block = served(KalmanNet, calibrated(constant_gain(gain), Q, R, c), **THREE_ROWS)
     out = block.process(seen, intervals)
     H, P = np.array(THREE_ROWS["observation_matrix"]), np.zeros((2, 2))
     for t in range(5):
@@ -98,9 +81,9 @@ def test_covariances_are_those_of_josephs_form_over_the_rows_that_came():
 def test_covariances_are_positive_whatever_the_gain(kind):
     model = KINDS[kind][0](**RADAR)._build()
     made = KINDS[kind][1](model.size, model.rows)
-    seen = observed(**RADAR, length=50)
+    seen = simulated(**RADAR, length=50)["observations"]
     seen[10:13], seen[20, 1] = np.nan, np.nan
-    block = served(kind, calibrated(made, 0.1 * np.eye(5), model.R, 2.0), **RADAR)
+    block = served(KINDS[kind][0], calibrated(made, 0.1 * np.eye(5), model.R, 2.0), **RADAR)
     found = block.process(seen)
     assert (np.linalg.eigvalsh(found.covariances) > 0.0).all()
     np.testing.assert_array_equal(found.covariances, found.covariances.swapaxes(1, 2))
@@ -111,8 +94,8 @@ def test_covariances_are_positive_whatever_the_gain(kind):
 @pytest.mark.parametrize("kind", ["split", "recursive"])
 def test_a_bearing_is_compared_around_the_circle(kind):
     # the same observation, told a turn apart
-    block, other = (served(kind, KINDS[kind][1](5, 2), **RADAR) for _ in range(2))
-    seen = observed(**RADAR, length=20)
+    block, other = (served(KINDS[kind][0], KINDS[kind][1](5, 2), **RADAR) for _ in range(2))
+    seen = simulated(**RADAR, length=20)["observations"]
     found, wanted = other.process(seen + np.array([0.0, 2.0 * np.pi])), block.process(seen)
     np.testing.assert_allclose(found.estimates, wanted.estimates, rtol=1e-6)
     assert np.abs(found.innovations[:, 1]).max() <= np.pi
@@ -124,8 +107,8 @@ def test_weights_that_come_in_mid_stream_go_on_from_mean_and_covariance(kind):
     first, second = (
         calibrated(make(5, 2, seed=seed), 0.1 * np.eye(5), np.eye(2)) for seed in (1, 2)
     )
-    seen = observed(**RADAR, length=40)
-    block, stayed = served(kind, first, **RADAR), served(kind, first, **RADAR)
+    seen = simulated(**RADAR, length=40)["observations"]
+    block, stayed = served(KINDS[kind][0], first, **RADAR), served(KINDS[kind][0], first, **RADAR)
     block.process(seen[:30])
     kept = block.state()
     block.take(second)
@@ -141,8 +124,8 @@ def test_weights_that_come_in_mid_stream_go_on_from_mean_and_covariance(kind):
 def test_weights_without_a_calibration_tell_what_the_gain_tells():
     values = {"motion": "canonical", "observation": "identity"}
     weights = constant_gain(np.array([[0.6, 0.2], [0.2, 0.5]]))
-    seen = observed(**values, length=10)
-    found = served("kalmannet", weights, **values).process(seen)
+    seen = simulated(**values, length=10)["observations"]
+    found = served(KalmanNet, weights, **values).process(seen)
     np.testing.assert_allclose(
         found.covariances, np.tile([[0.6, 0.2], [0.2, 0.5]], (10, 1, 1)), rtol=1e-6
     )  # K R
@@ -165,4 +148,4 @@ def test_weights_that_do_not_fit_are_refused():
         ("recursive", Weights("gain", 1, recursive.arrays, endless), "int too"),
     ):
         with pytest.raises(WeightsError, match=said):
-            served(kind, weights, **values)
+            served(KINDS[kind][0], weights, **values)

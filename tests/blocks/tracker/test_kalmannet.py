@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from gain_networks import constant_gain, random_gain
+from tracking import LORENZ, RADAR, served, simulated
 
 from blocks.kernels import constant_gain as steady
 from blocks.sink.tracking_error import TrackingError
-from blocks.source.state_space import StateSpace
 from blocks.tracker.kalman import Kalman
 from blocks.tracker.kalmannet import KalmanNet
 from pipeline.errors import RunError, WeightsError
@@ -14,25 +14,6 @@ from pipeline.instance import drive
 from pipeline.weights import Weights
 
 LINEAR = {"motion": "canonical", "observation": "identity", "observation_noise": (1.0, 2.0)}
-LORENZ = {"motion": "lorenz_rk4", "observation": "identity", "step_s": 0.02}
-RADAR = {
-    "motion": "coordinated_turn", "observation": "range_bearing",
-    "initial_state": (-4000.0, 1000.0, 120.0, -40.0, 0.02),
-}  # fmt: skip
-
-
-def simulated(**values):
-    source = StateSpace(frames=1, **values)
-    source.start()
-    return source.process()._asdict()
-
-
-def served(weights, **values):
-    """A block that has these weights."""
-    block = KalmanNet(**values)
-    block.start()
-    block.take(weights)
-    return block
 
 
 def settled(values):
@@ -53,7 +34,7 @@ def test_with_the_gain_of_a_settled_filter_all_is_as_the_filter_says(values, wor
     # the covariance and the likelihood, too, which here come from nothing but the gain and R
     fields = simulated(**values, words=words, length=60)
     given = fields["observations"], fields["interval_s"]
-    block = served(constant_gain(settled(values), architecture), **values)
+    block = served(KalmanNet, constant_gain(settled(values), architecture), **values)
     expected = Kalman(**values, form="steady")
     expected.start()
     found, wanted = block.process(*given), expected.process(*given)
@@ -67,7 +48,9 @@ def test_with_the_gain_of_a_settled_filter_all_is_as_the_filter_says(values, wor
 def test_a_state_that_is_not_all_seen_has_a_likelihood_but_no_covariance():
     values = {"dimensions": 1, "motion": "constant_velocity", "observation": "position"}
     fields = simulated(**values, length=40)
-    found = served(constant_gain(settled(values)), **values).process(fields["observations"])
+    found = served(KalmanNet, constant_gain(settled(values)), **values).process(
+        fields["observations"]
+    )
     expected = Kalman(**values, form="steady")
     expected.start()
     wanted = expected.process(fields["observations"])
@@ -78,7 +61,7 @@ def test_a_state_that_is_not_all_seen_has_a_likelihood_but_no_covariance():
 
 def test_where_the_noise_is_unknown_nothing_is_said_of_it_and_the_sink_leaves_it_out():
     fields = simulated(**LINEAR, length=50)
-    block = served(constant_gain(settled(LINEAR)), **LINEAR, covariance="none")
+    block = served(KalmanNet, constant_gain(settled(LINEAR)), **LINEAR, covariance="none")
     found = block.process(fields["observations"])._asdict()
     assert all(np.isnan(found[name]).all() for name in ("covariances", "nis", "log_likelihood"))
     sink = TrackingError()
@@ -90,7 +73,7 @@ def test_where_the_noise_is_unknown_nothing_is_said_of_it_and_the_sink_leaves_it
 
 def test_a_gap_is_bridged_by_the_model_as_if_all_went_as_predicted():
     seen = simulated(**LORENZ, length=30)["observations"]
-    block, other = (served(random_gain(3, 3), **LORENZ) for _ in range(2))
+    block, other = (served(KalmanNet, random_gain(3, 3), **LORENZ) for _ in range(2))
     block.process(seen[:20])
     before = block.state()["mean"]
     found = block.process(np.full((2, 3), np.nan))
@@ -112,7 +95,7 @@ def test_a_gap_is_bridged_by_the_model_as_if_all_went_as_predicted():
 
 def test_a_row_that_is_missing_counts_as_seen_where_it_was_predicted():
     values = {"motion": "random_walk", "dimensions": 2, "observation": "identity"}
-    whole, holed = (served(random_gain(2, 2), **values) for _ in range(2))
+    whole, holed = (served(KalmanNet, random_gain(2, 2), **values) for _ in range(2))
     seen = np.array([[1.0, 0.0], [0.5, 0.0]])  # the second number stays at 0, where it began
     holes = seen.copy()
     holes[0, 1] = np.nan
@@ -124,7 +107,7 @@ def test_a_row_that_is_missing_counts_as_seen_where_it_was_predicted():
 
 def test_a_bearing_is_compared_around_the_circle():
     # the same observation, told a turn apart
-    block, other = (served(random_gain(5, 2), **RADAR) for _ in range(2))
+    block, other = (served(KalmanNet, random_gain(5, 2), **RADAR) for _ in range(2))
     seen = simulated(**RADAR, length=20)["observations"]
     turned = seen + np.array([0.0, 2.0 * np.pi])
     found, wanted = other.process(turned), block.process(seen)
@@ -135,7 +118,7 @@ def test_a_bearing_is_compared_around_the_circle():
 def test_weights_that_come_in_mid_stream_go_on_where_the_others_were():
     seen = simulated(**LORENZ, length=60)["observations"]
     first, second = random_gain(3, 3, seed=1), random_gain(3, 3, seed=2)
-    block = served(first, **LORENZ)
+    block = served(KalmanNet, first, **LORENZ)
     block.process(seen[:30])
     block.take(first)  # the same again changes nothing
     kept = block.state()
@@ -143,7 +126,7 @@ def test_weights_that_come_in_mid_stream_go_on_where_the_others_were():
     for name, array in block.state().items():
         np.testing.assert_array_equal(array, kept[name])
     swapped = block.process(seen[30:])
-    alone = served(first, **LORENZ)
+    alone = served(KalmanNet, first, **LORENZ)
     stayed = alone.process(seen)
     assert (swapped.estimates != stayed.estimates[30:]).any()
     # the first prediction after the swap is the old filter's
@@ -152,7 +135,7 @@ def test_weights_that_come_in_mid_stream_go_on_where_the_others_were():
 
 def test_weights_of_another_architecture_keep_the_states_and_begin_their_own_hidden_ones():
     seen = simulated(**LORENZ, length=40)["observations"]
-    block = served(random_gain(3, 3), **LORENZ)
+    block = served(KalmanNet, random_gain(3, 3), **LORENZ)
     block.process(seen[:30])
     kept = block.state()
     block.take(random_gain(3, 3, architecture=1))
@@ -165,19 +148,19 @@ def test_weights_of_another_architecture_keep_the_states_and_begin_their_own_hid
 
 def test_a_track_among_many_is_the_same_as_among_few():
     fields = simulated(**LORENZ, words=101, length=20)
-    block = served(random_gain(3, 3), **LORENZ)
+    block = served(KalmanNet, random_gain(3, 3), **LORENZ)
     together = block.process(fields["observations"])
     for part in (slice(0, 1), slice(40, 43), slice(4, 31), slice(0, 100)):
         found = block.process(fields["observations"][part])
         np.testing.assert_array_equal(found.estimates, together.estimates[part])
         np.testing.assert_array_equal(found.innovations, together.innovations[part])
-    alone = served(random_gain(3, 3), **LORENZ).process(fields["observations"][7])
+    alone = served(KalmanNet, random_gain(3, 3), **LORENZ).process(fields["observations"][7])
     np.testing.assert_allclose(alone.estimates, together.estimates[7], rtol=1e-4)  # other sums
 
 
 def test_weights_that_do_not_fit_are_refused_and_the_old_ones_serve():
     seen = simulated(**LORENZ, length=10)["observations"]
-    block, other = (served(random_gain(3, 3), **LORENZ) for _ in range(2))
+    block, other = (served(KalmanNet, random_gain(3, 3), **LORENZ) for _ in range(2))
     wild = random_gain(3, 3)
     huge = {name: np.full_like(array, 3e38) for name, array in wild.arrays.items()}
     for weights, said in (
@@ -194,14 +177,7 @@ def test_weights_that_do_not_fit_are_refused_and_the_old_ones_serve():
     np.testing.assert_array_equal(block.process(seen).estimates, other.process(seen).estimates)
 
 
-def test_without_weights_it_says_how_to_get_some():
-    block = KalmanNet(**LORENZ)
-    block.start()
-    with pytest.raises(WeightsError, match="no weights to track with; train some with `kalvit tr"):
-        block.process(np.zeros((3, 3)))
-
-
 def test_a_track_that_is_lost_stops_with_its_place():
-    block = served(constant_gain(np.full((3, 3), 1e30)), **LORENZ)
+    block = served(KalmanNet, constant_gain(np.full((3, 3), 1e30)), **LORENZ)
     with pytest.raises(RunError, match=r"at observation \d+ a number is not finite"):
         block.process(np.full((50, 3), 100.0))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from gain_networks import constant_gain
 from image_encoders import random_encoder, random_latent
+from tracking import served
 
 from blocks.kernels.image_encoder import encoder_of
 from blocks.tracker.latent_kalmannet import LatentKalmanNet
@@ -23,15 +24,8 @@ def weights_of(gain=GAIN):
     return Weights("latent", 1, arrays, {"encoder": encoder.hyper, "gain": told.hyper})
 
 
-def served(weights):
-    block = LatentKalmanNet(**PENDULUM)
-    block.start()
-    block.take(weights)
-    return block
-
-
 def test_each_image_is_read_beside_what_the_model_foretells():
-    found = served(weights_of()).process(IMAGES)
+    found = served(LatentKalmanNet, weights_of(), **PENDULUM).process(IMAGES)
     weights = random_encoder((True,), extra=2)
     encoder = encoder_of(weights.hyper, weights.arrays)
     angle, speed = np.pi / 2, 0.0
@@ -50,7 +44,7 @@ def test_each_image_is_read_beside_what_the_model_foretells():
 def test_an_image_with_a_hole_is_bridged_by_the_model():
     images = IMAGES.copy()
     images[3, 4, 4] = np.nan
-    found = served(weights_of()).process(images)
+    found = served(LatentKalmanNet, weights_of(), **PENDULUM).process(images)
     angle, speed = found.estimates[2]
     pull = -9.81 * np.sin(angle)
     expected = [angle + 0.05 * speed + 0.5 * 0.05**2 * pull, speed + 0.05 * pull]
@@ -60,7 +54,7 @@ def test_an_image_with_a_hole_is_bridged_by_the_model():
 
 
 def test_weights_and_images_that_do_not_fit_are_refused():
-    block = served(weights_of())
+    block = served(LatentKalmanNet, weights_of(), **PENDULUM)
     before = block.process(IMAGES[:4])
     for weights, said in (
         (random_latent(3, (True,)), "network for 3 states and 1 observations"),

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from graph_networks import constant_graph, random_graph
 from needs import compiled, package
+from tracking import served, simulated
 
-from blocks.source.state_space import StateSpace
 from blocks.tracker.neural_augmented import NeuralAugmentedSmoother
 from blocks.tracker.smoother import Smoother
 from pipeline.errors import RunError, WeightsError
@@ -22,20 +22,6 @@ LORENZ = {
 }  # fmt: skip
 
 
-def simulated(**values):
-    source = StateSpace(frames=1, **values)
-    source.start()
-    return source.process()._asdict()
-
-
-def served(weights, **values):
-    """A block that has these weights."""
-    block = NeuralAugmentedSmoother(**values)
-    block.start()
-    block.take(weights)
-    return block
-
-
 def joined(results):
     return tuple(np.concatenate(parts) for parts in zip(*results, strict=True))
 
@@ -46,7 +32,7 @@ def test_without_corrections_a_linear_model_is_smoothed_as_tracker_smoother_does
     seen[..., 5, :], seen[..., 20:24, 1] = np.nan, np.nan
     expected = Smoother(**LINEAR, lag=15)
     expected.start()
-    block = served(constant_graph(np.zeros(5), 2), **LINEAR, lag=15)
+    block = served(NeuralAugmentedSmoother, constant_graph(np.zeros(5), 2), **LINEAR, lag=15)
     found, wanted = (joined([*b.process(seen), *b.finish()]) for b in (block, expected))
     for ours, theirs in zip(found, wanted, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
@@ -55,7 +41,7 @@ def test_without_corrections_a_linear_model_is_smoothed_as_tracker_smoother_does
 def test_a_window_is_smoothed_by_the_weights_that_are_there_when_it_is_full():
     seen = simulated(**LORENZ, length=60)["observations"]
     first, second = random_graph(3, 3, seed=1), random_graph(3, 3, seed=2)
-    block, other = (served(first, **LORENZ, lag=10) for _ in range(2))
+    block, other = (served(NeuralAugmentedSmoother, first, **LORENZ, lag=10) for _ in range(2))
     stayed = joined([*other.process(seen), *other.finish()])[0]
     block.process(seen[:19])
     kept = block.state()
@@ -64,7 +50,7 @@ def test_a_window_is_smoothed_by_the_weights_that_are_there_when_it_is_full():
         np.testing.assert_array_equal(array, kept[name])
     swapped = joined([*block.process(seen[19:]), *block.finish()])[0]
     assert (swapped[:10] != stayed[:10]).any()
-    block, late = (served(first, **LORENZ, lag=10) for _ in range(2))
+    block, late = (served(NeuralAugmentedSmoother, first, **LORENZ, lag=10) for _ in range(2))
     found = [*block.process(seen[:20])]
     block.take(first)  # the same again changes nothing
     np.testing.assert_array_equal(
@@ -79,7 +65,7 @@ def test_a_window_is_smoothed_by_the_weights_that_are_there_when_it_is_full():
 
 def test_what_does_not_fit_is_refused_and_the_old_weights_serve():
     seen = simulated(**LORENZ, words=1, length=10)["observations"]
-    block, other = (served(random_graph(3, 3), **LORENZ) for _ in range(2))
+    block, other = (served(NeuralAugmentedSmoother, random_graph(3, 3), **LORENZ) for _ in range(2))
     good = random_graph(3, 3)
     wild = {**good.arrays, "outer.bias": np.full_like(good.arrays["outer.bias"], 3e38)}
     for weights, said in (
@@ -94,15 +80,8 @@ def test_what_does_not_fit_is_refused_and_the_old_weights_serve():
     np.testing.assert_array_equal(found, wanted)
 
 
-def test_without_weights_it_says_how_to_get_some():
-    block = NeuralAugmentedSmoother(**LORENZ)
-    block.start()
-    with pytest.raises(WeightsError, match="no weights to smooth with; train some with `kalvit tr"):
-        block.process(np.zeros((3, 3)))
-
-
 def test_a_record_that_is_lost_stops_with_its_place():
-    block = served(random_graph(3, 3), **LORENZ)
+    block = served(NeuralAugmentedSmoother, random_graph(3, 3), **LORENZ)
     with np.errstate(all="ignore"), pytest.raises(RunError, match=r"at observation \d+ a covarian"):
         block.process(np.full((1, 5, 3), 1e200))
 
@@ -124,7 +103,11 @@ def test_training_makes_up_for_a_model_that_is_wrong():
     assert training.training["steps"] == 100
     fields = simulated(**{**turned, "words": 100, "initial_variance": 1.0})
     errors = []
-    for block in (served(training.weights, **LINEAR), Smoother(**LINEAR), Smoother(**right)):
+    for block in (
+        served(NeuralAugmentedSmoother, training.weights, **LINEAR),
+        Smoother(**LINEAR),
+        Smoother(**right),
+    ):
         if isinstance(block, Smoother):
             block.start()
         off = block.process(fields["observations"])[0].estimates - fields["states"]

@@ -3,31 +3,12 @@
 import numpy as np
 import pytest
 from recurrent_networks import random_network
+from tracking import LORENZ, RADAR, served, simulated
 
 from blocks.kernels.recurrent_filter import SEES
-from blocks.source.state_space import StateSpace
 from blocks.tracker.recurrent import Recurrent
 from pipeline.errors import RunError, WeightsError
 from pipeline.weights import Weights
-
-LORENZ = {"motion": "lorenz_rk4", "observation": "identity", "step_s": 0.02}
-RADAR = {
-    "motion": "coordinated_turn", "observation": "range_bearing",
-    "initial_state": (-4000.0, 1000.0, 120.0, -40.0, 0.02),
-}  # fmt: skip
-
-
-def simulated(**values):
-    source = StateSpace(frames=1, **values)
-    source.start()
-    return source.process()
-
-
-def served(weights, **values):
-    block = Recurrent(**values)
-    block.start()
-    block.take(weights)
-    return block
 
 
 def with_output(weights, value):
@@ -41,8 +22,8 @@ def with_output(weights, value):
 
 @pytest.mark.parametrize("sees", SEES)
 def test_the_vanilla_network_tells_states_and_the_others_what_the_model_lacks(sees):
-    seen = simulated(**LORENZ, length=5).observations
-    found = served(with_output(random_network(3, 3, sees), 0.5), **LORENZ).process(seen)
+    seen = simulated(**LORENZ, length=5)["observations"]
+    found = served(Recurrent, with_output(random_network(3, 3, sees), 0.5), **LORENZ).process(seen)
     told = 1.0 + 2.0 * 0.5
     if sees == "observations":
         np.testing.assert_allclose(found.estimates, np.full((5, 3), told))
@@ -54,8 +35,8 @@ def test_the_vanilla_network_tells_states_and_the_others_what_the_model_lacks(se
 
 @pytest.mark.parametrize("sees", SEES)
 def test_a_step_without_observations_predicts_and_the_network_waits(sees):
-    seen = simulated(**LORENZ, length=30).observations
-    block = served(random_network(3, 3, sees), **LORENZ)
+    seen = simulated(**LORENZ, length=30)["observations"]
+    block = served(Recurrent, random_network(3, 3, sees), **LORENZ)
     block.process(seen[:20])
     before = block.state()
     found = block.process(np.full((2, 3), np.nan))
@@ -69,7 +50,7 @@ def test_a_step_without_observations_predicts_and_the_network_waits(sees):
 
 def test_a_row_that_is_missing_counts_as_seen_where_it_was_predicted():
     values = {"motion": "random_walk", "dimensions": 2, "observation": "identity"}
-    whole, holed = (served(random_network(2, 2), **values) for _ in range(2))
+    whole, holed = (served(Recurrent, random_network(2, 2), **values) for _ in range(2))
     seen = np.array([[1.0, 0.0]])  # the second number is predicted where it began, at 0
     one, two = whole.process(seen), holed.process(np.array([[1.0, np.nan]]))
     np.testing.assert_array_equal(two.estimates, one.estimates)
@@ -77,9 +58,9 @@ def test_a_row_that_is_missing_counts_as_seen_where_it_was_predicted():
 
 
 def test_a_bearing_is_compared_around_the_circle():
-    seen = simulated(**RADAR, length=20).observations
+    seen = simulated(**RADAR, length=20)["observations"]
     found, turned = (
-        served(random_network(5, 2), **RADAR).process(seen + np.array([0.0, turn]))
+        served(Recurrent, random_network(5, 2), **RADAR).process(seen + np.array([0.0, turn]))
         for turn in (0.0, 2.0 * np.pi)
     )
     np.testing.assert_allclose(turned.estimates, found.estimates, rtol=1e-6)
@@ -87,9 +68,9 @@ def test_a_bearing_is_compared_around_the_circle():
 
 
 def test_weights_that_come_in_mid_stream_go_on_where_the_others_were():
-    seen = simulated(**LORENZ, length=60).observations
+    seen = simulated(**LORENZ, length=60)["observations"]
     first = random_network(3, 3)
-    block = served(first, **LORENZ)
+    block = served(Recurrent, first, **LORENZ)
     block.process(seen[:30])
     kept = block.state()
     block.take(first)  # the same again changes nothing
@@ -97,14 +78,14 @@ def test_weights_that_come_in_mid_stream_go_on_where_the_others_were():
         np.testing.assert_array_equal(array, kept[name])
     block.take(random_network(3, 3, "predictions", seed=2))  # another kind, whose GRU is as large
     swapped = block.process(seen[30:])
-    stayed = served(first, **LORENZ).process(seen)
+    stayed = served(Recurrent, first, **LORENZ).process(seen)
     assert (swapped.estimates != stayed.estimates[30:]).any()
     np.testing.assert_array_equal(swapped.innovations[0], stayed.innovations[30])
 
 
 def test_weights_that_do_not_fit_are_refused_and_the_old_ones_serve():
-    seen = simulated(**LORENZ, length=10).observations
-    block, other = (served(random_network(3, 3), **LORENZ) for _ in range(2))
+    seen = simulated(**LORENZ, length=10)["observations"]
+    block, other = (served(Recurrent, random_network(3, 3), **LORENZ) for _ in range(2))
     good = random_network(3, 3)
     huge = {name: np.full_like(array, 3e38) for name, array in good.arrays.items()}
     for weights, said in (
@@ -120,11 +101,7 @@ def test_weights_that_do_not_fit_are_refused_and_the_old_ones_serve():
     np.testing.assert_array_equal(block.process(seen).estimates, other.process(seen).estimates)
 
 
-def test_without_weights_it_says_how_to_get_some_and_a_lost_track_stops_with_its_place():
-    block = Recurrent(**LORENZ)
-    block.start()
-    with pytest.raises(WeightsError, match="no weights to track with; train some with `kalvit tr"):
-        block.process(np.zeros((3, 3)))
-    block.take(with_output(random_network(3, 3), 1e30))
+def test_a_track_that_is_lost_stops_with_its_place():
+    block = served(Recurrent, with_output(random_network(3, 3), 1e30), **LORENZ)
     with pytest.raises(RunError, match=r"at observation \d+ a number is not finite"):
         block.process(np.full((50, 3), 100.0))

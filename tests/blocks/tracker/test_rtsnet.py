@@ -3,29 +3,14 @@
 import numpy as np
 import pytest
 from gain_networks import constant_passes, random_passes
+from tracking import LORENZ, served, simulated
 
-from blocks.source.state_space import StateSpace
 from blocks.tracker.rtsnet import RTSNet
 from blocks.tracker.smoother import Smoother
 from pipeline.errors import RunError, WeightsError
 from pipeline.weights import Weights
 
-LORENZ = {"motion": "lorenz_rk4", "observation": "identity", "step_s": 0.02}
 SEEN = {"sees": "smoothed"}
-
-
-def simulated(**values):
-    source = StateSpace(frames=1, **values)
-    source.start()
-    return source.process()._asdict()
-
-
-def served(weights, **values):
-    """A block that has these weights."""
-    block = RTSNet(**values)
-    block.start()
-    block.take(weights)
-    return block
 
 
 def estimates(block, *frames):
@@ -37,11 +22,11 @@ def estimates(block, *frames):
 def test_a_stream_within_its_first_windows_is_smoothed_as_a_word_is():
     seen = simulated(**LORENZ, length=60)["observations"]
     weights = random_passes(3, 3, 2)
-    whole = served(weights, **LORENZ).process(seen[None])[0].estimates[0]
-    alone = estimates(served(weights, **LORENZ, lag=40), seen)
+    whole = served(RTSNet, weights, **LORENZ).process(seen[None])[0].estimates[0]
+    alone = estimates(served(RTSNet, weights, **LORENZ, lag=40), seen)
     np.testing.assert_allclose(alone, whole, rtol=1e-4)  # other sums
     # of a longer stream, the last window does not know more; the first, less
-    short = estimates(served(weights, **LORENZ, lag=15), seen)
+    short = estimates(served(RTSNet, weights, **LORENZ, lag=15), seen)
     assert np.abs(short[:15] - whole[:15]).max() > 1e-6
 
 
@@ -52,7 +37,7 @@ def test_passes_that_change_nothing_leave_what_the_models_smoother_found(words):
     seen = fields["observations"]
     seen[20:23] = np.nan
     weights = constant_passes([(np.eye(3), np.zeros((3, 3)))] * 2, 3, sees="smoothed")
-    block, expected = served(weights, **values, lag=12), Smoother(**values, lag=12)
+    block, expected = served(RTSNet, weights, **values, lag=12), Smoother(**values, lag=12)
     expected.start()
     given = [seen[None]] if words else [seen[:30], seen[30:]]
     np.testing.assert_allclose(
@@ -64,7 +49,7 @@ def test_a_gap_is_bridged_by_the_model_where_nothing_comes_back():
     seen = simulated(**LORENZ, length=30)["observations"]
     seen[20:] = np.nan
     weights = constant_passes([(0.5 * np.eye(3), np.zeros((3, 3)))], 3)
-    found = estimates(served(weights, **LORENZ), seen)
+    found = estimates(served(RTSNet, weights, **LORENZ), seen)
     quiet = RTSNet(**LORENZ, process_noise=0.0)._build()
     states = np.zeros((10, 3))
     quiet.simulate(states, np.zeros((10, 3)), np.full(10, 0.02), found[19:20].copy())
@@ -75,13 +60,13 @@ def test_weights_that_come_in_mid_stream_go_on_where_the_others_were():
     seen = simulated(**LORENZ, length=60)["observations"]
     first = constant_passes([(0.5 * np.eye(3), np.zeros((3, 3)))], 3)
     second = constant_passes([(0.1 * np.eye(3), np.zeros((3, 3)))], 3)
-    stayed = estimates(served(first, **LORENZ), seen)
-    block = served(first, **LORENZ)
+    stayed = estimates(served(RTSNet, first, **LORENZ), seen)
+    block = served(RTSNet, first, **LORENZ)
     block.process(seen[:30])
     block.take(first)  # the same again changes nothing
     found = estimates(block, seen[30:])
     np.testing.assert_array_equal(found, stayed)
-    block = served(first, **LORENZ)
+    block = served(RTSNet, first, **LORENZ)
     block.process(seen[:30])
     block.take(second)
     found = estimates(block, seen[30:])
@@ -95,7 +80,7 @@ def test_weights_that_come_in_mid_stream_go_on_where_the_others_were():
 def test_weights_that_do_not_fit_are_refused_and_the_old_ones_serve():
     seen = simulated(**LORENZ, length=10)["observations"]
     good = random_passes(3, 3, 1)
-    block, other = (served(good, **LORENZ) for _ in range(2))
+    block, other = (served(RTSNet, good, **LORENZ) for _ in range(2))
     huge = {name: np.full_like(array, 3e38) for name, array in good.arrays.items()}
     for weights, said in (
         (random_passes(2, 2, 1), "networks for 2 states and 2 observations, but the model has 3"),
@@ -112,24 +97,17 @@ def test_weights_that_do_not_fit_are_refused_and_the_old_ones_serve():
     np.testing.assert_array_equal(estimates(block, seen), estimates(other, seen))
 
 
-def test_without_weights_it_says_how_to_get_some():
-    block = RTSNet(**LORENZ)
-    block.start()
-    with pytest.raises(WeightsError, match="no weights to track with; train some with `kalvit tr"):
-        block.process(np.zeros((3, 3)))
-
-
 def test_a_track_that_is_lost_stops():
     weights = constant_passes([(np.full((3, 3), 1e30), np.zeros((3, 3)))], 3)
     wild = np.full((50, 3), 100.0)
-    block = served(weights, **LORENZ)
+    block = served(RTSNet, weights, **LORENZ)
     with pytest.raises(RunError, match="in the last windows a number is not finite"):
         estimates(block, wild)
     with pytest.raises(RunError, match="in word 0 a number is not finite"):
-        served(weights, **LORENZ).process(wild[None])
+        served(RTSNet, weights, **LORENZ).process(wild[None])
     # also where only the first of two passes is lost: to the second, NaN would be a gap
     rest = constant_passes([(np.full((3, 3), 1e30), np.zeros((3, 3))), (np.eye(3), np.eye(3))], 3)
     with pytest.raises(RunError, match="in the last windows a number is not finite"):
-        estimates(served(rest, **LORENZ), wild)
+        estimates(served(RTSNet, rest, **LORENZ), wild)
     with pytest.raises(RunError, match="in word 0 a number is not finite"):
-        served(rest, **LORENZ).process(wild[None])
+        served(RTSNet, rest, **LORENZ).process(wild[None])

@@ -3,39 +3,27 @@
 import numpy as np
 import pytest
 from needs import compiled, package
+from tracking import FROZEN_LORENZ, SPHERICAL, assert_gradients, drawn, gradients
 
 torch = package("torch", "train")
+
+from kalmannet_in_torch import Recursion, predicted_of  # noqa: E402
 
 from blocks.kernels import kalman, state_space  # noqa: E402
 from blocks.kernels.kalman import Track  # noqa: E402
 from blocks.models.kalmannet import network_of  # noqa: E402
-from blocks.training.kalmannet import Predicting, Recursion, Unrolled, predicted_of  # noqa: E402
+from blocks.training.kalmannet import Predicting, Unrolled  # noqa: E402
 from blocks.training.trajectories import Schedule, Trajectories, judged, train  # noqa: E402
 
-LORENZ = {
-    "motion": "lorenz_taylor", "observation": "identity", "step_s": 0.02, "process_noise": 0.01,
-    "motion_parameters": {"true_jacobian": 1.0},
-}  # fmt: skip
-SPHERICAL = {
-    "motion": "lorenz_rk4", "observation": "spherical", "step_s": 0.02, "process_noise": 0.01,
-    "observation_noise": (1.0, 0.01, 0.01), "initial_state": (5.0, 7.0, 20.0),
-}  # fmt: skip
+LORENZ = {**FROZEN_LORENZ, "motion_parameters": {"true_jacobian": 1.0}}
 LINEAR = {
     "motion": "canonical", "observation": "identity", "process_noise": 0.01,
     "observation_noise": 0.01,
 }  # fmt: skip
 
 
-def simulated(model, count, length, seed):
-    rng = np.random.default_rng(seed)
-    states = rng.standard_normal((count * length, model.size))
-    seen = rng.standard_normal((count * length, model.rows))
-    intervals = np.full(count * length, model.step_s)
-    model.simulate(states, seen, intervals, np.tile(model.initial, (count, 1)))
-    shape = (count, length, -1)
-    return Trajectories(
-        states.reshape(shape), seen.reshape(shape), intervals.reshape(count, length)
-    )
+def simulated(*given):
+    return Trajectories(*drawn(*given))
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.3])
@@ -60,22 +48,12 @@ def test_gradients_are_those_of_autograd(architecture, features, scales, values,
         recursion.start(torch.from_numpy(starts)), torch.from_numpy(seen), intervals
     )
     weights = torch.randn_like(means)
-    (weights * means).sum().backward()
-    expected = {name: p.grad.clone() for name, p in network.named_parameters()}
-    network.zero_grad(set_to_none=True)
+    expected = gradients(network, (weights * means).sum())
     unrolled = Unrolled(network, model)
     found, _ = unrolled.forward(unrolled.start(starts), seen, intervals)
     unrolled.backward(weights.numpy())
     np.testing.assert_allclose(found, means.detach().numpy(), rtol=1e-9, atol=1e-9)
-    for name, p in network.named_parameters():
-        scale = float(expected[name].abs().max())
-        np.testing.assert_allclose(
-            p.grad.numpy(),
-            expected[name].numpy(),
-            rtol=1e-8,
-            atol=1e-10 * scale + 1e-12,
-            err_msg=name,
-        )
+    assert_gradients(network, expected)
 
 
 @pytest.mark.parametrize("values", [LORENZ, SPHERICAL], ids=["lorenz", "spherical"])
@@ -99,18 +77,12 @@ def test_gradients_of_what_is_predicted_are_those_of_autograd(values):
         total = total + (torch.where(there, off, 0.0) ** 2 / torch.from_numpy(variances)).sum()
         came += int(there.sum())
         track = recursion.step(track, torch.from_numpy(seen[:, t]), intervals[:, t])
-    (total / came).backward()
-    expected = {name: p.grad.clone() for name, p in network.named_parameters()}
-    network.zero_grad(set_to_none=True)
+    expected = gradients(network, total / came)
     learner = Predicting(network, model, variances)
     part = Trajectories(np.zeros((4, 9, 3)), seen, intervals)
     error, _ = learner.teach(learner.start(starts), part)
     assert error == pytest.approx((total / came).item())
-    for name, p in network.named_parameters():
-        scale = float(expected[name].abs().max())
-        np.testing.assert_allclose(
-            p.grad.numpy(), expected[name].numpy(), rtol=1e-8, atol=1e-10 * scale + 1e-12
-        )
+    assert_gradients(network, expected)
 
 
 def test_a_stretch_that_goes_on_is_the_whole():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from needs import compiled, package
+from tracking import drawn
 
 torch = package("torch", "train")
 
@@ -24,17 +25,8 @@ MODELS = {
 SMALL = {"width": 8, "wide": 12, "iterations": 2, "rate": 1e-3}
 
 
-def simulated(model, count, length, missing=0.2):
-    rng = np.random.default_rng(3)
-    states = rng.standard_normal((count * length, model.size))
-    seen = rng.standard_normal((count * length, model.rows))
-    intervals = np.full(count * length, model.step_s)
-    model.simulate(states, seen, intervals, np.tile(model.initial, (count, 1)))
-    seen[rng.random(seen.shape) < missing] = np.nan
-    shape = (count, length, -1)
-    return Trajectories(
-        states.reshape(shape), seen.reshape(shape), intervals.reshape(count, length)
-    )
+def simulated(model, count, length):
+    return Trajectories(*drawn(model, count, length, 3, missing=0.2))
 
 
 @compiled

@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 from needs import package
+from tracking import SPHERICAL, served
+from tracking import simulated as source_frame
 
 torch = package("torch", "train")
 
 from blocks.kernels import state_space  # noqa: E402
 from blocks.kernels.recurrent_filter import SEES  # noqa: E402
 from blocks.models.recurrent_filter import RecurrentTracker  # noqa: E402
-from blocks.source.state_space import StateSpace  # noqa: E402
 from blocks.tracker.recurrent import Recurrent as Block  # noqa: E402
 from blocks.trainer.recurrent_filter import fit  # noqa: E402
 from blocks.training.recurrent_filter import Recurrent  # noqa: E402
@@ -17,21 +18,14 @@ from blocks.training.trajectories import Trajectories  # noqa: E402
 from pipeline.train import Lessons  # noqa: E402
 from pipeline.weights import Weights  # noqa: E402
 
-SPHERICAL = {
-    "motion": "lorenz_rk4", "observation": "spherical", "step_s": 0.02, "process_noise": 0.01,
-    "observation_noise": (1.0, 0.01, 0.01), "initial_state": (5.0, 7.0, 20.0),
-}  # fmt: skip
-
 
 def simulated(count, length, seed):
-    source = StateSpace(frames=1, words=count, length=length, **SPHERICAL)
-    source.start()
-    fields = source.process()
-    seen = fields.observations.copy()
+    fields = source_frame(words=count, length=length, **SPHERICAL)
+    seen = fields["observations"].copy()
     rng = np.random.default_rng(seed)
     seen[rng.random(seen.shape) < 0.2] = np.nan
     seen[:2, 3] = np.nan
-    return Trajectories(fields.states, seen, np.full(seen.shape[:2], 0.02))
+    return Trajectories(fields["states"], seen, np.full(seen.shape[:2], 0.02))
 
 
 def learner_of(sees, kind=torch.float64):
@@ -72,9 +66,7 @@ def test_the_block_tracks_as_it_was_trained(sees):
         learner.start(np.tile(learner.model.initial, (4, 1))), part.observations, part.intervals
     )
     network = learner.network
-    block = Block(**SPHERICAL)
-    block.start()
-    block.take(Weights("rnn", 1, network.arrays(), network.hyper))
+    block = served(Block, Weights("rnn", 1, network.arrays(), network.hyper), **SPHERICAL)
     found = block.process(part.observations)
     np.testing.assert_allclose(found.estimates, expected, rtol=2e-4, atol=2e-3)
 

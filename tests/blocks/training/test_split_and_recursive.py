@@ -4,41 +4,33 @@ import numpy as np
 import pytest
 from needs import package
 from numba.core import config
+from tracking import SPHERICAL, assert_gradients, drawn, gradients
 
 torch = package("torch", "train")
+
+from kalmannet_in_torch import Carried, Recursion  # noqa: E402
 
 from blocks.kernels import recursive_kalmannet, split_kalmannet, state_space  # noqa: E402
 from blocks.kernels.kalman import Track  # noqa: E402
 from blocks.kernels.kalmannet_filter import Filters  # noqa: E402
 from blocks.models.recursive_kalmannet import RecursiveNetwork  # noqa: E402
 from blocks.models.split_kalmannet import SplitNetwork  # noqa: E402
-from blocks.training.kalmannet import Recursion  # noqa: E402
-from blocks.training.recursive_kalmannet import Carried, Likely  # noqa: E402
+from blocks.training.recursive_kalmannet import Likely  # noqa: E402
 from blocks.training.split_kalmannet import Split  # noqa: E402
 from blocks.training.trajectories import Trajectories  # noqa: E402
 
 MODELS = {
-    "spherical": {
-        "motion": "lorenz_rk4", "observation": "spherical", "step_s": 0.02, "process_noise": 0.01,
-        "observation_noise": (1.0, 0.01, 0.01), "initial_state": (5.0, 7.0, 20.0),
-        "initial_variance": 0.5,
-    },
+    "spherical": {**SPHERICAL, "initial_variance": 0.5},
     "position": {"motion": "constant_velocity", "observation": "position", "dimensions": 1},
 }  # fmt: skip
 STATES, SEEN = (0.5, 0.7, 2.0), (1.5, 0.4, 0.3)
 
 
-def drawn(model, count, length, seed, missing):
-    rng = np.random.default_rng(seed)
-    states = rng.standard_normal((count * length, model.size))
-    seen = rng.standard_normal((count * length, model.rows))
-    intervals = model.step_s * rng.uniform(0.8, 1.2, count * length)
-    model.simulate(states, seen, intervals, np.tile(model.initial, (count, 1)))
-    seen = seen.reshape(count, length, -1)
+def trajectories(model, count, length, seed, missing):
+    found = Trajectories(*drawn(model, count, length, seed, missing, jitter=0.2))
     if missing:
-        seen[rng.random(seen.shape) < missing] = np.nan
-        seen[: count // 2, length // 2] = np.nan
-    return Trajectories(states.reshape(count, length, -1), seen, intervals.reshape(count, length))
+        found.observations[: count // 2, length // 2] = np.nan
+    return found
 
 
 def split_of(model):
@@ -56,21 +48,19 @@ def test_gradients_of_split_kalmannet_are_those_of_autograd(model, missing):
     torch.manual_seed(3)
     model = state_space.build(**MODELS[model])
     network = split_of(model).double()
-    _, seen, intervals = drawn(model, 4, 8, 3, missing)
+    _, seen, intervals = trajectories(model, 4, 8, 3, missing)
     starts = np.tile(model.initial, (4, 1))
     recursion = Recursion(network, model)
     means, _ = recursion.run(
         recursion.start(torch.from_numpy(starts)), torch.from_numpy(seen), intervals
     )
     weights = torch.randn_like(means)
-    (weights * means).sum().backward()
-    expected = {name: p.grad.clone() for name, p in network.named_parameters()}
-    network.zero_grad(set_to_none=True)
+    expected = gradients(network, (weights * means).sum())
     unrolled = Split(network, model)
     found, _ = unrolled.forward(unrolled.start(starts), seen, intervals)
     unrolled.backward(weights.numpy())
     np.testing.assert_allclose(found, means.detach().numpy(), rtol=1e-9, atol=1e-9)
-    agree(network, expected)
+    assert_gradients(network, expected)
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.3])
@@ -79,7 +69,7 @@ def test_gradients_of_the_likelihood_are_those_of_autograd(model, missing):
     torch.manual_seed(3)
     model = state_space.build(**MODELS[model])
     network = recursive_of(model).double()
-    part = drawn(model, 4, 8, 3, missing)
+    part = trajectories(model, 4, 8, 3, missing)
     starts = np.tile(model.initial, (4, 1))
     carried = Carried(network, model)
     first = torch.from_numpy(np.tile(model.initial_covariance, (4, 1, 1)))
@@ -90,26 +80,17 @@ def test_gradients_of_the_likelihood_are_those_of_autograd(model, missing):
     normal = torch.distributions.MultivariateNormal(means, covariances)
     constant = 0.5 * np.log(2.0 * np.pi)
     loss = -normal.log_prob(torch.from_numpy(part.states)).mean() / model.size - constant
-    loss.backward()
-    expected = {name: p.grad.clone() for name, p in network.named_parameters()}
-    network.zero_grad(set_to_none=True)
+    expected = gradients(network, loss)
     likely = Likely(network, model)
     found, _ = likely.teach(likely.start(starts), part)
     np.testing.assert_allclose(found, loss.item(), rtol=1e-9)
-    agree(network, expected)
-
-
-def agree(network, expected):
-    for name, p in network.named_parameters():
-        wanted = expected[name].numpy()
-        tolerance = 1e-9 * np.abs(wanted).max() + 1e-12
-        np.testing.assert_allclose(p.grad.numpy(), wanted, rtol=1e-7, atol=tolerance, err_msg=name)
+    assert_gradients(network, expected)
 
 
 def test_split_kalmannet_learns_with_one_network_at_a_time_unless_told_otherwise():
     model = state_space.build(**MODELS["position"])
     network = split_of(model)
-    part = drawn(model, 4, 8, 3, 0.0)
+    part = trajectories(model, 4, 8, 3, 0.0)
     for alternate, expected in ((True, [(False, True), (True, False)]), (False, [(True, True)])):
         learner = Split(network, model, alternate=alternate)
         for wanted in expected:
@@ -131,7 +112,7 @@ def test_kernels_agree_with_torch(kind, model, missing):
     module = made(model)
     filters = Filters(kernel.network_of(module.hyper, module.arrays()), model)
     module.double()
-    _, seen, intervals = drawn(model, 7, 8 if config.DISABLE_JIT else 40, 5, missing)
+    _, seen, intervals = trajectories(model, 7, 8 if config.DISABLE_JIT else 40, 5, missing)
     starts = torch.from_numpy(np.tile(model.initial, (7, 1)))
     with torch.inference_mode():
         if kind == "split":
