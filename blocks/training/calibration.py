@@ -142,7 +142,7 @@ def calibrated_noise(
 
 def _kept(out: Track) -> Array:
     """Which trajectories are not lost, (trajectory,) bool."""
-    kept: Array = np.isfinite(out.estimates.reshape(len(out.estimates), -1)).all(1)
+    kept = np.asarray(np.isfinite(out.estimates.reshape(len(out.estimates), -1)).all(1))
     if not kept.any():
         raise ValueError("all held-out trajectories are lost, so covariances cannot be calibrated")
     return kept
@@ -215,7 +215,8 @@ def is_consistent(out: Track, known: Trajectories) -> bool:
             np.zeros(1), np.empty(0), np.empty((2, m, m)),
         )  # fmt: skip
     low, high = consistency.band(m, consistency.independent_steps(sums))
-    return low <= sums[consistency.NEES] / sums[consistency.NEES_STEPS] <= high
+    mean = float(sums[consistency.NEES] / sums[consistency.NEES_STEPS])
+    return low <= mean <= high
 
 
 def _nees(out: Track, known: Trajectories) -> Array:
