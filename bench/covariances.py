@@ -37,8 +37,9 @@ import numpy as np
 from bench.kalmannet import RUNGE_KUTTA, START_VARIANCE, TAYLOR, decibel, simulated
 from bench.lorenz import STEP_S
 from blocks.kernels import consistency, extended_kalman, kalmannet, state_space
+from blocks.kernels.calibration import Calibration
 from blocks.kernels.kalman import Track
-from blocks.kernels.kalmannet_filter import Calibration, Filters, Network
+from blocks.kernels.kalmannet_filter import Filters, Network
 from blocks.kernels.state_space import StateSpace
 from pipeline.models import Models
 

@@ -57,7 +57,7 @@ def scores(hyper: Any, arrays: Any, test: tuple[Array, Array, Array]) -> tuple[f
     states, seen, intervals = test
     out = Track.empty(seen.shape[:2], 2, 1)
     for k in range(len(seen)):
-        one.run(seen[k], intervals[k], np.zeros(2), np.zeros((2, 2)), one.hidden(), out.of(k))
+        one.run(seen[k], intervals[k], np.zeros(2), np.zeros((2, 2, 2)), one.hidden(), out.of(k))
     off = out.estimates - states
     nees = (off * np.linalg.solve(out.covariances, off[..., None])[..., 0]).sum(-1)
     return float(np.square(off[..., 0]).mean()), float(nees.mean())

@@ -48,6 +48,7 @@ import numpy as np
 from bench.kalmannet import RUNGE_KUTTA, START_VARIANCE, TAYLOR, decibel, simulated
 from bench.lorenz import STEP_S
 from blocks.kernels import extended_kalman, kalmannet_filter, learned_noise, state_space
+from blocks.kernels.calibration import Calibration
 from blocks.kernels.kalman import Track
 from blocks.kernels.state_space import StateSpace
 
@@ -272,13 +273,16 @@ def fresh(
     return network
 
 
-def filtered(noise: learned_noise.Noise, values: dict[str, Any], data: Data) -> tuple[Array, Array]:
-    one = learned_noise.Filter(noise, state_space.build(**values))
+def filtered(
+    noise: learned_noise.Noise, values: dict[str, Any], data: Data,
+    calibration: Calibration | None = None,
+) -> tuple[Array, Array]:  # fmt: skip
+    one = learned_noise.Filter(noise, state_space.build(**values), calibration)
     out = Track.empty(data.seen.shape[:2], 3, 3)
     out.estimates[:] = np.nan
     for k, seen in enumerate(data.seen):
         one.run(
-            seen, np.full(len(seen), STEP_S), data.starts[k].copy(), np.zeros((3, 3)),
+            seen, np.full(len(seen), STEP_S), data.starts[k].copy(), np.zeros((2, 3, 3)),
             one.hidden(), out.of(k),
         )  # fmt: skip
     return out.estimates, out.covariances
@@ -290,6 +294,7 @@ def learn(
 ) -> Result:  # fmt: skip
     import torch
 
+    from blocks.training.calibration import calibrated_noise
     from blocks.training.learned_noise import Unrolled
     from blocks.training.trajectories import Schedule, train
 
@@ -313,8 +318,11 @@ def learn(
     )  # fmt: skip
     noise = learned_noise.noise_of(network.hyper, network.arrays())
     spent = time.process_time() - began
-    note = f"{found.steps} steps, {spent:.0f} s"
-    return scored(test, *filtered(noise, values, test), note)
+    own = scored(test, *filtered(noise, values, test)).nees
+    calibration = calibrated_noise(noise, model, trajectories(validation))
+    took = time.process_time() - began - spent
+    note = f"{found.steps} steps, {spent:.0f} s; nees before calibration {own:.3g}, {took:.0f} s"
+    return scored(test, *filtered(noise, values, test, calibration), note)
 
 
 LOSS = "mixed"

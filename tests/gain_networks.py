@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from blocks.kernels import kalmannet, recursive_kalmannet, rtsnet, split_kalmannet
-from blocks.kernels.kalmannet_filter import Calibration
+from blocks.kernels.calibration import Calibration
 from pipeline.weights import Weights
 
 

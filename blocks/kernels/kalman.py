@@ -70,7 +70,7 @@ class Track(NamedTuple):
             np.empty(shape, dtype),
         )
 
-    def of(self, track: int | slice) -> Track:
+    def of(self, track: int | slice | Array) -> Track:
         """That of one track, or of some."""
         return Track(*(array[track] for array in self))
 
@@ -229,17 +229,14 @@ def correct_mean(
 
 
 @njit(cache=True, nogil=True)
-def correct_arrays(
-    y: Array, e: Array, H: Array, R: Array, is_joseph: bool, mean: Array, P: Array, work: Array
-) -> tuple[float, float]:
-    """Correct mean (n,) and P in place; returns nis and det, NaN where S is not positive.
+def seen_covariance(y: Array, H: Array, R: Array, P: Array, work: Array) -> None:
+    """Write S = H P H' + R of the rows that came, that of others being 1, and what it is made of.
 
     y     (m,)  observation; rows that are NaN are dropped
-    e     (m,)  innovation
-    work  (5, k, k) with k >= n, m
+    work  (5, k, k)  written: H, R, S and H P of the rows that came
     """
-    n, m = mean.size, e.size
-    kept, noise, S, rows, scratch = work[0], work[1], work[2], work[3], work[4]
+    m, n = H.shape
+    kept, noise, S, rows = work[0], work[1], work[2], work[3]
     for i in range(m):
         there = not np.isnan(y[i])
         for j in range(n):
@@ -249,7 +246,23 @@ def correct_arrays(
                 noise[i, j] = R[i, j]
             else:
                 noise[i, j] = 1.0 if i == j else 0.0
-    matrices.sandwich(kept, P, noise, m, n, rows, S)  # rows = H P
+    matrices.sandwich(kept, P, noise, m, n, rows, S)
+
+
+@njit(cache=True, nogil=True)
+def correct_arrays(
+    y: Array, e: Array, H: Array, R: Array, is_joseph: bool, mean: Array, P: Array, work: Array
+) -> tuple[float, float]:
+    """Correct mean (n,) and P in place; returns nis and det, NaN where S is not positive.
+
+    y     (m,)  observation; rows that are NaN are dropped
+    e     (m,)  innovation
+    work  (5, k, k) with k >= n, m; of Joseph's form it ends with I - K H, K' and K R K' in its
+          last three
+    """
+    n, m = mean.size, e.size
+    kept, noise, S, rows, scratch = work[0], work[1], work[2], work[3], work[4]
+    seen_covariance(y, H, R, P, work)
     if not matrices.cholesky(S, m, S):
         return np.nan, np.nan
     matrices.solve_lower(S, m, rows, n)  # L^-1 H P

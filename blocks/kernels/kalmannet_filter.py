@@ -47,13 +47,13 @@ the rows that came, with the R of the model; what is not positive, or not determ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from blocks.kernels import matrices
 from blocks.kernels.caching import njit
+from blocks.kernels.calibration import Calibration
 from blocks.kernels.dense import aligned, padded
 from blocks.kernels.dense_lanes import WIDTH, number, put_number
 from blocks.kernels.indirect import (
@@ -77,43 +77,6 @@ DOUBLE, SINGLE, SPLIT, RECURSIVE = range(4)  # kinds of networks; the first two 
 NOTHING, TOLD, CARRIED = range(3)  # covariances: none, those that the gain tells, the recursion
 
 Network = Gain | SingleGain | SplitGain | RecursiveGain
-
-_CALIBRATION = "calibration."  # what the names of its arrays in weights begin with
-
-
-class Calibration(NamedTuple):
-    """What makes covariances agree with errors.
-
-    process      (m, m)  Q, per nominal interval
-    observation  (n, n)  R
-    share        c, of the noise that comes in by the gain
-    """
-
-    process: Array
-    observation: Array
-    share: float
-
-    def arrays(self) -> dict[str, Array]:
-        """As they stand in weights."""
-        found: dict[str, Array] = {f"{_CALIBRATION}{name}": np.array(value, np.float64)
-                                   for name, value in self._asdict().items()}  # fmt: skip
-        return found
-
-    @classmethod
-    def of(cls, arrays: Mapping[str, Array], m: int, n: int) -> Calibration | None:
-        """That of weights; None if they have none, ValueError if it is no calibration."""
-        if f"{_CALIBRATION}process" not in arrays:
-            return None
-        Q, R, share = (
-            np.array(arrays[f"{_CALIBRATION}{name}"], np.float64) for name in cls._fields
-        )
-        for name, matrix, size in (("process", Q, m), ("observation", R, n)):
-            square = matrix.shape == (size, size)
-            if not square or not matrices.root(matrix, size, np.empty_like(matrix)):
-                raise ValueError(f"{_CALIBRATION}{name} is no covariance of {size} numbers")
-        if share.size != 1 or not share > 0.0:
-            raise ValueError(f"{_CALIBRATION}share = {share}, but must be above 0")
-        return cls(Q, R, float(share))
 
 
 class Tracks(NamedTuple):

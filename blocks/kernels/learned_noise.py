@@ -16,8 +16,18 @@ V = s + (H Q H' + R)_jj by the constant Q and R:
 
 A row that is missing counts as 0 in the first two. A GRU and a linear layer make of them a factor
 of the standard deviation of every number of the state and of the observation, cut smoothly at
-exp(+-LIMIT): Q and R are multiplied by them from both sides. The covariances are those of the
-filter that uses them, in Joseph's form. What the network remembers is its only memory.
+exp(+-LIMIT): Q and R are multiplied by them from both sides. What the network remembers is its
+only memory.
+
+Covariances are those of the filter that uses this noise, in Joseph's form. Where its model is wrong
+its errors may be far larger: then weights carry a calibration, Q~ and c, and what is told is not
+the P that the gain K follows from but a second recursion beside it, of the same gain,
+
+    P~ = (I - K H) (F P~ F' + c Q + Q~) (I - K H)' + c K R K'
+    S~ = H (F P~ F' + c Q + Q~) H' + c R
+
+with Q and R as the step has them; with c = 1 and no Q~ both are the same. Estimates know nothing of
+it.
 
 Two corrections of the model may be learned with the noise; both are affine or nearly so. The drift,
 for a motion that is wrong, adds to each prediction
@@ -37,9 +47,17 @@ import numpy as np
 
 from blocks.kernels import matrices
 from blocks.kernels.caching import njit
+from blocks.kernels.calibration import Calibration
 from blocks.kernels.dense import aligned, join, padded
 from blocks.kernels.indirect import call_linearise, call_observe_linearised
-from blocks.kernels.kalman import Track, correct_arrays, expect_track, store
+from blocks.kernels.kalman import (
+    Track,
+    correct_arrays,
+    expect,
+    expect_track,
+    seen_covariance,
+    store,
+)
 from blocks.kernels.recurrent import gru_cell, pack_gru
 from blocks.kernels.state_space import StateSpace, wrapped
 
@@ -144,7 +162,9 @@ def noise_of(hyper: Mapping[str, Any], arrays: Mapping[str, Array]) -> Noise:
 class Filter:
     """Noise in its filter, with the scratch that it needs: one thread at a time."""
 
-    def __init__(self, noise: Noise, model: StateSpace) -> None:
+    def __init__(
+        self, noise: Noise, model: StateSpace, calibration: Calibration | None = None
+    ) -> None:
         m, n, units, _, _ = noise.sizes
         if (m, n) != (model.size, model.rows):
             raise ValueError(
@@ -152,6 +172,8 @@ class Filter:
                 f"{model.rows}"
             )
         self.noise, self.model = noise, model
+        given = calibration or Calibration(np.zeros((m, m)), np.empty((0, 0)), 1.0)
+        self._beside = calibration is not None, given.process, given.share
         k = max(m, n)
         self._scratch = (
             np.zeros((k, k)), np.empty(m), np.empty((m, m)), np.empty((m, m)), np.empty(n),
@@ -165,28 +187,29 @@ class Filter:
         return np.zeros((1, padded(self.noise.sizes[2])), np.float32)
 
     def run(
-        self, observations: Array, intervals: Array, mean: Array, covariance: Array, hidden: Array,
-        out: Track,
+        self, observations: Array, intervals: Array, mean: Array, covariances: Array,
+        hidden: Array, out: Track,
     ) -> int:  # fmt: skip
         """Filter one track; returns how many steps went well.
 
         observations  (time, n)  NaN where nothing came
         intervals     (time,)    [s]
         mean          (m,)       replaced by the last updated mean
-        covariance    (m, m)     likewise
+        covariances   (2, m, m)  likewise, of the gain and as told
         hidden        of `hidden`, replaced by the last one
 
         Raises ValueError for arrays of other shapes or dtypes.
         """
         model = self.model
         m, n = model.size, model.rows
-        expect_track(np.float64, intervals.shape, m, n, observations, mean, covariance, out)
+        expect(np.float64, covariances=(covariances, (2, m, m)))
+        expect_track(np.float64, intervals.shape, m, n, observations, mean, covariances[0], out)
         if intervals.dtype != np.float64 or hidden.shape != self.hidden().shape:
             raise ValueError(f"intervals are {intervals.dtype}, hidden has {hidden.shape}")
         done = _run(
             observations, intervals, model.linearise, model.parameters, model.observe_linearised,
-            model.observe_parameters, model.angles, model.step_s, *self.noise, mean, covariance,
-            hidden, *self._scratch, *out,
+            model.observe_parameters, model.angles, model.step_s, *self.noise, *self._beside, mean,
+            *covariances, hidden, *self._scratch, *out,
         )  # fmt: skip
         return int(done)
 
@@ -276,11 +299,29 @@ def _tell(
 
 
 @njit(cache=True, nogil=True)
+def _judge(y: Array, e: Array, H: Array, R: Array, P: Array, work: Array) -> tuple[float, float]:
+    """The nis and det of an innovation e, given the covariance predicted; NaN if not positive."""
+    seen_covariance(y, H, R, P, work)
+    S, column = work[2], work[3]
+    if not matrices.cholesky(S, e.size, S):
+        return np.nan, np.nan
+    nis, det = 0.0, 1.0
+    for j in range(e.size):
+        column[j, 0] = 0.0 if np.isnan(y[j]) else e[j]
+    matrices.solve_lower(S, e.size, column, 1)
+    for j in range(e.size):
+        nis += column[j, 0] * column[j, 0]
+        det *= S[j, j] * S[j, j]
+    return nis, det
+
+
+@njit(cache=True, nogil=True)
 def _run(
     observations: Array, intervals: Array, linearise: Any, parameters: Array, observe: Any,
     observe_parameters: Array, angles: Array, step_s: float,
     sizes: tuple[int, int, int, int, bool], Q: Array, R: Array, cell: Array, told: Array,
-    drift: Array, affine: Array, tilt: Array, mean: Array, P: Array, hidden: Array,
+    drift: Array, affine: Array, tilt: Array, is_calibrated: bool, more: Array,
+    share: float, mean: Array, P: Array, told_P: Array, hidden: Array,
     zeros: Array, after: Array, F: Array, grown: Array, seen: Array, H: Array, wide: Array,
     carried: Array, noise: Array, usual: Array, z: Array, factors: Array, features: Array,
     new: Array, work: Array, estimates: Array, covariances: Array, innovations: Array, nis: Array,
@@ -320,13 +361,32 @@ def _run(
             for a in range(n):
                 for b in range(n):
                     noise[a, b] = factors[m + a] * R[a, b] * factors[m + b]
+        if is_calibrated:
+            matrices.sandwich(F, told_P, zeros, m, m, grown, told_P)
         for a in range(m):
             for b in range(m):
-                P[a, b] += over * factors[a] * Q[a, b] * factors[b]
-        nis[i], det[i] = correct_arrays(
+                added = over * factors[a] * Q[a, b] * factors[b]
+                P[a, b] += added
+                told_P[a, b] += share * added + over * more[a, b]
+        if is_calibrated:
+            for a in range(n):
+                for b in range(n):
+                    carried[a, b] = share * noise[a, b]
+            nis[i], det[i] = _judge(observations[i], innovations[i], H, carried, told_P, work)
+        squared, determinant = correct_arrays(
             observations[i], innovations[i], H, noise, True, mean, P, work
         )
-        if not nis[i] < np.inf:
+        if not squared < np.inf:
             return i
-        store(mean, P, i, estimates, covariances)
+        if is_calibrated:
+            for a in range(m):  # of I - K H, K' and K R K'
+                for b in range(m):
+                    work[4, a, b] *= share
+            matrices.sandwich(work[2], told_P, work[4], m, m, grown, told_P)
+            if not nis[i] < np.inf:
+                return i
+        else:
+            nis[i], det[i] = squared, determinant
+            told_P[:] = P
+        store(mean, told_P, i, estimates, covariances)
     return int(observations.shape[0])

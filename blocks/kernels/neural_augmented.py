@@ -42,6 +42,7 @@ import numpy as np
 from blocks.kernels import smoother
 from blocks.kernels.activations import LINEAR, RELU
 from blocks.kernels.caching import njit
+from blocks.kernels.calibration import PREFIX
 from blocks.kernels.dense import aligned, join, layer, pack, padded
 from blocks.kernels.indirect import (
     call_advance,
@@ -62,6 +63,7 @@ TRUST = 10.0  # natural units of that logarithm per unit of the weight `log_scal
 TILE = 96  # steps that go through all layers together, within the L2 cache; a multiple of six
 STEPS = ("newton", "gradient", "network")
 STARTS = ("smoother", "observations")
+SHARE = f"{PREFIX}share"  # the array of weights that says it
 
 
 def outputs(n: int, m: int, step: str) -> int:
@@ -108,6 +110,7 @@ class GraphNetwork(NamedTuple):
     weights, places   of `dense.join`, in the order of `layers`
     constants         by name, float64, as `units` says
     rate              eta of gradient steps
+    share             what covariances are multiplied by, so that they agree with errors
     """
 
     weights: Array
@@ -121,13 +124,14 @@ class GraphNetwork(NamedTuple):
     step: str
     start: str
     rate: float
+    share: float
 
     @classmethod
     def of(cls, hyper: Mapping[str, Any], arrays: Mapping[str, Array]) -> GraphNetwork:
         """From what weights hold; ValueError where that does not fit together.
 
         hyper   n, m, width, wide, iterations, step, start, rate
-        arrays  float32, those of layers by torch's names
+        arrays  float32, those of layers by torch's names; SHARE where that was fitted
         """
         n, m, width, wide, iterations = (
             int(hyper[key]) for key in ("n", "m", "width", "wide", "iterations")
@@ -151,9 +155,12 @@ class GraphNetwork(NamedTuple):
             name: _array(arrays, name, shape).astype(np.float64)
             for name, shape in units(n, m, iterations).items()
         }
+        share = np.asarray(arrays.get(SHARE, 1.0), np.float64)
+        if share.size != 1 or not share > 0.0:
+            raise ValueError(f"{SHARE} = {share}, but must be above 0")
         return cls(
             *join(parts), constants, n, m, width, wide, iterations, step, start,
-            float(hyper["rate"]),
+            float(hyper["rate"]), float(share),
         )  # fmt: skip
 
 
@@ -516,7 +523,9 @@ class NeuralSmoother:
         filtered = around[last], covariance
         if passed is not None:
             filtered = passed.means[last], passed.covariances[last]
-        return Estimated(around[1:], covariances[1:], filtered[0].copy(), filtered[1].copy())
+        return Estimated(
+            around[1:], network.share * covariances[1:], filtered[0].copy(), filtered[1].copy()
+        )
 
 
 def corrected(network: GraphNetwork, turn: int, told: Array) -> tuple[Array, Array, Array]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from blocks.kernels import kalmannet
+from blocks.kernels.calibration import Calibration
 from blocks.kernels.dense import padded
 from blocks.kernels.kalmannet import SingleGain
 from blocks.kernels.kalmannet_filter import Filters, Tracks
@@ -31,9 +32,21 @@ class GainNode:
         with np.errstate(over="ignore"):
             self.filters = Filters(kalmannet.network_of(hyper, arrays), model)
 
-    def like(self, hyper: Mapping[str, Any], arrays: Mapping[str, Array]) -> GainNode:
-        """Other weights for the same model."""
-        return GainNode(self.filters.model, hyper, arrays)
+    def like(
+        self, hyper: Mapping[str, Any], arrays: Mapping[str, Array],
+        observation_noise: Array | None = None,
+    ) -> GainNode:  # fmt: skip
+        """Other weights for the same model, with the calibration of these, if they have one.
+
+        observation_noise  (n, n)  in place of R of the calibration
+        """
+        model = self.filters.model
+        calibration = Calibration.of(self.arrays, model.size, model.rows)
+        if calibration is not None:
+            if observation_noise is not None:
+                calibration = calibration._replace(observation=observation_noise)
+            arrays = {**arrays, **calibration.arrays()}
+        return GainNode(model, hyper, arrays)
 
     def weights(self, name: str, *, version: int = 1, parent: int = 0, labels: str = "") -> Weights:
         """As which it is published."""

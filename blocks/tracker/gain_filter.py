@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from blocks.kernels.calibration import Calibration
 from blocks.kernels.kalman import Track
-from blocks.kernels.kalmannet_filter import Calibration, Filters, Network, Tracks
+from blocks.kernels.kalmannet_filter import Filters, Network, Tracks
 from blocks.state_space import checked_intervals, checked_observations
 from blocks.tracker.filtering import Intervals, Observations, Tracked
 from blocks.tracker.learned import LearnedFilter

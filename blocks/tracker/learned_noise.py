@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from blocks.kernels import learned_noise
+from blocks.kernels.calibration import Calibration
 from blocks.kernels.kalman import Track
 from blocks.tracker.filtering import Filter, Intervals, Observations, Tracked
 from pipeline.block import Learned
@@ -24,7 +25,10 @@ class LearnedNoise(Learned, Filter, name="tracker.learned_noise"):
     with them. Of linear models this is the Kalman filter. `process_noise` and `observation_noise`
     say only where training begins.
 
-    New weights go on from the mean and the covariance that were reached. So does what the network
+    Covariances, nis and log_likelihood are those of a calibration, where weights carry one, which
+    changes no estimate; `kalvit train` makes one where it finds that they need it.
+
+    New weights go on from the mean and the covariances that were reached. So does what the network
     remembers, if that of the new one is as long; else it begins anew.
 
     Streams, words, missing rows and all fields are those of tracker.extended_kalman.
@@ -46,7 +50,8 @@ class LearnedNoise(Learned, Filter, name="tracker.learned_noise"):
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # what that leads to is seen below
                 noise = learned_noise.noise_of(weights.hyper, weights.arrays)
-            learned = learned_noise.Filter(noise, self._model)
+            calibration = Calibration.of(weights.arrays, self._model.size, 0)
+            learned = learned_noise.Filter(noise, self._model, calibration)
         except KeyError as error:
             raise WeightsError(f"{where} lack {error}; train others for {self.name}") from None
         except (ValueError, TypeError) as error:
@@ -79,6 +84,10 @@ class LearnedNoise(Learned, Filter, name="tracker.learned_noise"):
 
     def _first(self) -> tuple[Array, Array]:
         return self._model.initial.copy(), self._first_matrix()
+
+    def _first_matrix(self) -> Array:
+        """Covariances: the one that gains follow from, and the one that is told."""
+        return np.stack([self._model.initial_covariance] * 2)
 
     def _filter(self, seen: Array, intervals: Array, mean: Array, matrix: Array, out: Track) -> int:
         return self._serving().run(seen, intervals, mean, matrix, self._hidden, out)

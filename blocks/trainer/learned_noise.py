@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from blocks.kernels.learned_noise import noise_of
 from blocks.models.learned_noise import NoiseNetwork
 from blocks.trainer.trajectories import scheduled, trajectories
-from blocks.training.learned_noise import Recursion, begin, regress
+from blocks.training.calibration import calibrated_noise
+from blocks.training.learned_noise import Unrolled, begin_near, regress
 from blocks.training.trajectories import Schedule, train
 from pipeline.train import Learnt, Lessons
 
@@ -17,10 +19,10 @@ USUAL = Schedule(steps=300, long_steps=200, rate=3e-2, decay=0.0, every=50, pati
 
 @scheduled(USUAL)
 def fit(
-    block: Any, lessons: Lessons, schedule: Schedule, *, loss: str = "mixed", units: int = 0,
+    block: Any, lessons: Lessons, schedule: Schedule, *, loss: str = "joint", units: int = 0,
     drift: int = -1, tilt: bool = False, keep_observation: bool = False,
 ) -> Learnt:  # fmt: skip
-    """Fit the noise of a tracker.learned_noise, from that of its model on.
+    """Fit the noise of a tracker.learned_noise, from that of its model or that measured on.
 
     loss              mse of the states, likelihood of them, mixed, or joint with observations
     units             of the network that tells factors step by step; 0: constant noise
@@ -32,17 +34,21 @@ def fit(
     """
     model = block._build()
     network = NoiseNetwork(model.size, model.rows, units, drift, tilt).double()
-    training = trajectories(lessons.training, model.step_s)
-    begin(network, model)
+    training, held_out = (
+        trajectories(records, model.step_s) for records in (lessons.training, lessons.held_out)
+    )
     regress(network, model, training)
     network.observation_root.requires_grad_(not keep_observation)
-    found = train(
-        Recursion(network, model, loss), model, training,
-        trajectories(lessons.held_out, model.step_s), schedule, lessons.seed, lessons.progress,
-    )  # fmt: skip
+    learner = Unrolled(network, model, loss)
+    begin_near(learner, model, training, held_out)
+    found = train(learner, model, training, held_out, schedule, lessons.seed, lessons.progress)
+    arrays = network.arrays()
+    calibration = calibrated_noise(noise_of(network.hyper, arrays), model, held_out)
+    if calibration is not None:
+        arrays |= calibration.arrays()
     told = {
         "steps": found.steps, "loss": loss, "units": units, "drift": drift, "tilt": tilt,
         "keep_observation": keep_observation,
     }  # fmt: skip
     score = {"mse_db": 10.0 * float(np.log10(found.loss))} if loss == "mse" else {loss: found.loss}
-    return Learnt(network.hyper, network.arrays(), told, score)
+    return Learnt(network.hyper, arrays, told, score)

@@ -8,6 +8,7 @@ have; for linear models it is exact.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from blocks.kernels.indirect import call_linearise, call_observe_linearised
 from blocks.kernels.learned_noise import noise_of, root_of
 from blocks.kernels.learned_noise_gradients import Parameters, Tape, backward, forward
 from blocks.kernels.state_space import StateSpace
+from blocks.training.calibration import measured
 from blocks.training.trajectories import Autograd, Learner, Trajectories
 
 Array = np.ndarray[Any, Any]
@@ -200,10 +202,35 @@ class Recursion(Autograd):
 def begin(network: Any, model: StateSpace) -> None:
     """Let noise begin at that of the model, with a little added where that is singular."""
     _, Q, _ = model.matrices(np.array([model.step_s]))
+    _put(network, Q[0], model.R)
+
+
+def begin_near(
+    learner: Learner, model: StateSpace, training: Trajectories, held_out: Trajectories
+) -> None:
+    """Let noise begin as by `begin`, or as it is measured, whichever is better held out.
+
+    Where the model is right, what is measured is the likeliest noise: of a filter's errors alone
+    far less can be known. Where it is not, a filter may need quite another one. An observation
+    noise that does not learn stays as it is.
+    """
+    network = learner.network
+    starts = np.tile(model.initial, (len(held_out.states), 1))
+    begin(network, model)
+    kept = copy.deepcopy(network.state_dict())
+    with np.errstate(over="ignore", invalid="ignore"):
+        own = learner.judged(held_out, starts)
+        Q, R = measured(model, training)
+        _put(network, Q, R if network.observation_root.requires_grad else model.R)
+        found = learner.judged(held_out, starts)
+    if not math.isfinite(found) or own <= found:
+        network.load_state_dict(kept)
+
+
+def _put(network: Any, Q: Array, R: Array) -> None:
+    """Give a network this noise, with a little added where it is singular."""
     with torch.no_grad():
-        for root, covariance in (
-            (network.process_root, Q[0]), (network.observation_root, model.R)
-        ):  # fmt: skip
+        for root, covariance in ((network.process_root, Q), (network.observation_root, R)):
             largest = float(np.diagonal(covariance).max()) or 1.0
             root.copy_(torch.from_numpy(root_of(covariance, FLOOR * largest)))
 

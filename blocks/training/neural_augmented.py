@@ -238,6 +238,22 @@ def measure(
     return unit
 
 
+def share_of(smoother: kernels.NeuralSmoother, known: Trajectories) -> tuple[float, float]:
+    """What to multiply covariances by so that the mean NEES is n, and the mean squared error.
+
+    Of trajectories that the network did not learn from. Raises ValueError where one is lost.
+    """
+    model, nees, squared = smoother.model, 0.0, 0.0
+    for states, seen, intervals in zip(*known, strict=True):
+        found = smoother.run(seen, intervals, model.initial, model.initial_covariance)
+        if isinstance(found, int):
+            raise ValueError(f"the smoother breaks at step {found} of a trajectory held out")
+        off = found.states - states
+        squared += float(np.square(off).mean())
+        nees += float((off * np.linalg.solve(found.covariances, off[..., None])[..., 0]).mean())
+    return nees / len(known.states), squared / len(known.states)
+
+
 def _fill(network: Any, units: dict[str, Any]) -> None:
     with torch.no_grad():
         for name, values in units.items():

@@ -253,7 +253,8 @@ def grouped(innovations: Array, variances: Array) -> Array:
 class Contextual(Strategy):
     """The gain network that a hypernetwork tells for the noise that there seems to be.
 
-    What serves at first counts as made for the noise that the model says.
+    What serves at first counts as made for the noise that the model says; its calibration goes on,
+    with the observation noise that there seems to be.
 
     hyper, arrays  of blocks/kernels/modulation.py
     least_db       change of the noise at which it tells another
@@ -272,7 +273,8 @@ class Contextual(Strategy):
         if abs(noise_db - self._told_db) < self._least:
             return None
         self._told_db = noise_db
-        return serving.like(*self.told(noise_db))
+        louder = 10.0 ** (0.1 * noise_db)
+        return serving.like(*self.told(noise_db), louder * serving.filters.model.R)
 
     def told(self, noise_db: float) -> tuple[Mapping[str, Any], Mapping[str, Array]]:
         """Hyperparameters and arrays for noise that is so much louder than the model says."""

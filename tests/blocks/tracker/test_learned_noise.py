@@ -1,9 +1,12 @@
 """Learned noise as a block: against filters that are told the same noise, gaps, swaps, refusals."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from learned_noises import constant_noise, random_noise
 
+from blocks.kernels.calibration import Calibration
 from blocks.source.state_space import StateSpace
 from blocks.tracker.extended_kalman import ExtendedKalman
 from blocks.tracker.kalman import Kalman
@@ -16,6 +19,7 @@ R = np.array([[1.0, 0.3, 0.0], [0.3, 2.0, 0.0], [0.0, 0.0, 0.5]])
 LORENZ = {
     "motion": "lorenz_rk4", "observation": "identity", "step_s": 0.02, "initial_variance": 1.0,
 }  # fmt: skip
+NONE = np.empty((0, 0))
 RADAR = {
     "motion": "coordinated_turn", "observation": "range_bearing",
     "initial_state": (-4000.0, 1000.0, 120.0, -40.0, 0.02),
@@ -70,6 +74,45 @@ def test_covariances_that_are_told_stay_positive():
     found = served(random_noise(3, 3), **LORENZ).process(seen)
     assert (np.linalg.eigvalsh(found.covariances) > 0.0).all()
     np.testing.assert_array_equal(found.covariances, found.covariances.swapaxes(1, 2))
+
+
+def calibrated(weights, Q, share):
+    """The same weights with a calibration."""
+    return replace(weights, arrays={**weights.arrays, **Calibration(Q, NONE, share).arrays()})
+
+
+def test_a_calibration_changes_what_is_told_of_errors_and_no_estimate():
+    # of c = 4 and no more noise, all covariances are four times as large, and nis a quarter
+    seen = simulated(**LORENZ, length=60, missing=0.3)["observations"]
+    start = {**LORENZ, "initial_variance": 0.0}  # which no calibration scales
+    weights = random_noise(3, 3, tilt=False)
+    plain = served(weights, **start).process(seen)
+    found = served(calibrated(weights, np.zeros((3, 3)), 4.0), **start).process(seen)
+    for name in ("estimates", "innovations"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(plain, name))
+    np.testing.assert_allclose(found.covariances, 4.0 * plain.covariances, rtol=1e-9)
+    np.testing.assert_allclose(found.nis, plain.nis / 4.0, rtol=1e-9)
+    there = (~np.isnan(found.innovations)).sum(1)
+    wanted = plain.log_likelihood + 0.5 * (0.75 * plain.nis - there * np.log(4.0))
+    np.testing.assert_allclose(found.log_likelihood, wanted, rtol=1e-9)
+
+
+def test_of_a_gain_that_is_too_small_the_calibration_tells_the_true_error():
+    # a filter that believes in a tenth of Q, told so, against the closed form of its own gain
+    values = {"dimensions": 1, "motion": "constant_velocity", "observation": "position"}
+    Q, R = np.array([[0.5, 0.2], [0.2, 0.3]]), np.array([[4.0]])
+    weights = calibrated(constant_noise(0.1 * Q, R), 0.9 * Q, 1.0)
+    out = served(weights, **values).process(np.zeros((40, 1)))
+    F, H, P, E = np.array([[1.0, 1.0], [0.0, 1.0]]), np.array([[1.0, 0.0]]), *np.zeros((2, 2, 2))
+    for t in range(40):
+        P, E = F @ P @ F.T + 0.1 * Q, F @ E @ F.T + Q
+        S = H @ E @ H.T + R
+        K = P @ H.T / (H @ P @ H.T + R)
+        A = np.eye(2) - K @ H
+        P, E = A @ P @ A.T + K @ R @ K.T, A @ E @ A.T + K @ R @ K.T
+        np.testing.assert_allclose(out.covariances[t], E, rtol=1e-5, atol=1e-8)
+        said = -0.5 * (out.innovations[t] ** 2 / S[0, 0] + np.log(2.0 * np.pi * S[0, 0]))
+        np.testing.assert_allclose(out.log_likelihood[t], said[0], rtol=1e-5)
 
 
 def test_a_correction_of_what_is_seen_undoes_a_rotation():
@@ -142,6 +185,7 @@ def test_weights_that_do_not_fit_are_refused_and_the_old_ones_serve():
         (Weights("noise", 2, {}, good.hyper), "lack 'process_root'"),
         (Weights("noise", 2, huge, good.hyper), "not finite"),
         (Weights("noise", 2, flat, good.hyper), "drift_scale must be above 0"),
+        (calibrated(good, -np.eye(3), 1.0), "calibration.process is no covariance of 3 numbers"),
     ):
         with pytest.raises(WeightsError, match=said):
             block.take(weights)

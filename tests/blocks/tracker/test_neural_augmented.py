@@ -38,6 +38,22 @@ def test_without_corrections_a_linear_model_is_smoothed_as_tracker_smoother_does
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
+def test_covariances_are_scaled_as_weights_say_and_nothing_else_is():
+    seen = simulated(**LORENZ, length=40)["observations"]
+    weights = random_graph(3, 3, seed=1)
+    arrays = {**weights.arrays, "calibration.share": np.array(2.0)}
+    blocks = (
+        served(given, **LORENZ, lag=10)
+        for given in (weights, Weights("graph", 2, arrays, weights.hyper))
+    )
+    plain, scaled = (joined([*block.process(seen), *block.finish()]) for block in blocks)
+    np.testing.assert_array_equal(scaled[0], plain[0])
+    np.testing.assert_array_equal(scaled[1], 2.0 * plain[1])
+    arrays["calibration.share"] = np.array(-1.0)
+    with pytest.raises(WeightsError, match=r"calibration.share = -1.0, but must be above 0"):
+        served(Weights("graph", 2, arrays, weights.hyper), **LORENZ)
+
+
 def test_a_window_is_smoothed_by_the_weights_that_are_there_when_it_is_full():
     seen = simulated(**LORENZ, length=60)["observations"]
     first, second = random_graph(3, 3, seed=1), random_graph(3, 3, seed=2)

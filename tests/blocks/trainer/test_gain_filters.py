@@ -7,7 +7,7 @@ from needs import package
 
 package("torch", "train")
 
-from blocks.kernels.kalmannet_filter import Calibration  # noqa: E402
+from blocks.kernels.calibration import Calibration  # noqa: E402
 from blocks.tracker.kalmannet import KalmanNet  # noqa: E402
 from blocks.tracker.recursive_kalmannet import RecursiveKalmanNet  # noqa: E402
 from blocks.tracker.split_kalmannet import SplitKalmanNet  # noqa: E402

@@ -3,13 +3,26 @@
 import numpy as np
 import pytest
 from gain_networks import constant_gain, random_recursive
+from learned_noises import constant_noise
 from needs import compiled, package
 
 package("torch", "train")
 
-from blocks.kernels import consistency, kalmannet, recursive_kalmannet, state_space  # noqa: E402
+from blocks.kernels import (  # noqa: E402
+    consistency,
+    kalmannet,
+    learned_noise,
+    recursive_kalmannet,
+    state_space,
+)
+from blocks.kernels.kalman import Track  # noqa: E402
 from blocks.kernels.kalmannet_filter import Filters  # noqa: E402
-from blocks.training.calibration import calibrated, filtered, measured  # noqa: E402
+from blocks.training.calibration import (  # noqa: E402
+    calibrated,
+    calibrated_noise,
+    filtered,
+    measured,
+)
 from blocks.training.trajectories import Trajectories  # noqa: E402
 
 MODEL = state_space.build(
@@ -83,6 +96,34 @@ def test_what_a_recursive_kalmannet_tells_is_scaled_to_the_errors():
     np.testing.assert_allclose(
         after.covariances[:, -1], calibration.share * out.covariances[:, -1], rtol=1e-3
     )
+
+
+def noise_of(Q, R):
+    return learned_noise.noise_of(*_parts(constant_noise(Q, R)))
+
+
+def nees_of(noise, calibration, test):
+    one, total = learned_noise.Filter(noise, MODEL, calibration), 0.0
+    out = Track.empty(test.intervals.shape[1:], 2, 2)
+    for states, seen, intervals in zip(*test, strict=True):
+        begin = MODEL.initial.copy(), np.stack([MODEL.initial_covariance] * 2)
+        one.run(seen, intervals, *begin, one.hidden(), out)
+        off = out.estimates - states
+        total += np.einsum("ti,tij,tj->t", off, np.linalg.inv(out.covariances), off).mean()
+    return total / len(test.states)
+
+
+@compiled
+def test_learned_noise_is_calibrated_where_it_is_wrong_and_there_alone():
+    known, test = drawn(30, 200, 2), drawn(40, 250, 4)
+    right = noise_of(0.5 * np.eye(2), np.diag([1.0, 2.0]))
+    assert calibrated_noise(right, MODEL, known) is None
+    wrong = noise_of(0.05 * np.eye(2), np.diag([0.3, 2.0]))
+    assert nees_of(wrong, None, test) > 4.0
+    calibration = calibrated_noise(wrong, MODEL, known)
+    # known on 6000 steps, tried on 10000: three standard errors of steps that are worth a half
+    error = 3.0 * 2.0 * np.sqrt(1.0 / 3000 + 1.0 / 5000)
+    assert nees_of(wrong, calibration, test) == pytest.approx(2.0, abs=error)
 
 
 def test_trajectories_that_are_all_lost_cannot_be_calibrated_on():

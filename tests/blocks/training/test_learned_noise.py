@@ -10,7 +10,13 @@ torch = package("torch", "train")
 from blocks.kernels import constant_gain, learned_noise, state_space  # noqa: E402
 from blocks.kernels.kalman import Track  # noqa: E402
 from blocks.models.learned_noise import NoiseNetwork  # noqa: E402
-from blocks.training.learned_noise import Recursion, Unrolled, begin, regress  # noqa: E402
+from blocks.training.learned_noise import (  # noqa: E402
+    Recursion,
+    Unrolled,
+    begin,
+    begin_near,
+    regress,
+)
 from blocks.training.trajectories import Schedule, Trajectories, train  # noqa: E402
 
 LORENZ = {
@@ -73,8 +79,8 @@ def test_the_kernel_and_the_gradients_are_those_of_torch(values, missing):
     out = Track.empty((15,), 3, 3)
     for k in range(4):
         seen = np.ascontiguousarray(data.observations[k])
-        covariance, hidden = model.initial_covariance.copy(), one.hidden()
-        assert one.run(seen, data.intervals[k], starts[k].copy(), covariance, hidden, out) == 15
+        covariances, hidden = np.stack([model.initial_covariance] * 2), one.hidden()
+        assert one.run(seen, data.intervals[k], starts[k].copy(), covariances, hidden, out) == 15
         np.testing.assert_allclose(out.estimates[-1], end[0][k], rtol=1e-5)
         np.testing.assert_allclose(out.covariances[-1], end[1][k], rtol=1e-4, atol=1e-8)
         np.testing.assert_allclose(hidden[0, :5], end[2][k], rtol=1e-4, atol=1e-5)
@@ -137,6 +143,26 @@ def test_noise_that_was_learned_from_twenty_trajectories_is_nearly_as_good_as_th
     alpha, beta = 1.0 - r**2, 2.0 * (1.0 - r) ** 2
     K = constant_gain.steady_state(F, Q, H, R)[2]
     np.testing.assert_allclose(K[:, 0], (alpha, beta / 0.1), rtol=0.25)
+
+
+def test_noise_begins_as_it_is_measured_where_that_is_better():
+    # a Q of rank one, which no gradient finds; to the precision of 8000 steps that are known
+    model = state_space.build(**CV, process_covariance=tuple(map(tuple, V)))
+    wrong = state_space.build(**CV, process_covariance=((1.0, 0.0), (0.0, 1.0)))
+    training, held_out = simulated(model, 40, 200, 1), simulated(model, 10, 200, 2)
+    learner = Unrolled(NoiseNetwork(2, 1).double(), wrong, "joint")
+    begin_near(learner, wrong, training, held_out)
+    Q, R = (c.detach().numpy() for c in learner.network.covariances())
+    error = 3.0 * np.sqrt(2.0 / 8000)
+    np.testing.assert_allclose(Q, V, rtol=error)
+    np.testing.assert_allclose(R, 4.0, rtol=error)
+    # of a model that is exact nothing is measured, with which a track that starts off is lost
+    lorenz = state_space.build(**{**LORENZ, "initial_variance": 10.0})
+    quiet = state_space.build(**{**LORENZ, "process_noise": 0.0, "initial_state": (9.0, 9.0, 9.0)})
+    learner = Unrolled(NoiseNetwork(3, 3).double(), lorenz, "joint")
+    begin_near(learner, lorenz, *(simulated(quiet, 4, 300, seed) for seed in (3, 4)))
+    Q = learner.network.covariances()[0].detach().numpy()
+    np.testing.assert_allclose(Q, 0.01 * np.eye(3), rtol=1e-6, atol=1e-9)
 
 
 def test_a_correction_begins_where_least_squares_puts_it():
