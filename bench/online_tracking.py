@@ -138,6 +138,12 @@ TRACKER: dict[str, Any] = {
 }
 TRAINERS: dict[str, Callable[[], Any]] = {
     "trainer.modulated": lambda: _trainer("modulated", hypernetwork=MODULATION),
+    "trainer.modulated by prediction": lambda: _trainer(
+        "modulated", hypernetwork=MODULATION, by="prediction"
+    ),
+    "trainer.modulated by smoother": lambda: _trainer(
+        "modulated", hypernetwork=MODULATION, by="smoother"
+    ),
     "trainer.unsupervised": lambda: _trainer("unsupervised"),
     "trainer.smoothed": lambda: _trainer("smoothed"),
 }
@@ -266,9 +272,9 @@ def main() -> None:
     parser.add_argument("--long-steps", type=int, default=1000)
     parser.add_argument("--streams", type=int, default=4)
     parser.add_argument("--length", type=int, default=LONG)
-    parser.add_argument("--only", choices=tuple(TRAINERS), help="one trainer")
+    parser.add_argument("--only", choices=tuple(TRAINERS), nargs="+", help="these trainers")
     given = parser.parse_args()
-    for name in [name for name in TRAINERS if given.only not in (None, name)]:
+    for name in [name for name in TRAINERS if name not in (given.only or TRAINERS)]:
         del TRAINERS[name]
     schedule = {"steps": given.steps, "long_steps": given.long_steps}
     if given.part == "reference":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from blocks.nodes.gain import GainNode
 from blocks.trainer.tracks import TrackFeedback
@@ -11,6 +11,7 @@ from blocks.training.tracks import Contextual
 from pipeline.block import param
 from pipeline.errors import ParameterError, WeightsError
 from pipeline.models import Models
+from pipeline.weights import Weights
 
 
 class Modulated(TrackFeedback, name="trainer.modulated"):
@@ -31,15 +32,23 @@ class Modulated(TrackFeedback, name="trainer.modulated"):
     hypernetwork: str = param(
         doc="weights of the hypernetwork with its gain network: NAME or NAME@VERSION"
     )
+    by: Literal["likelihood", "prediction", "smoother"] = param(
+        default="likelihood",
+        doc="what is best with the noise that is told: how likely an extended filter finds what "
+        "was seen, how well the network predicts it, or how near its estimates are to a smoother's",
+    )
     least_db: float = param(
         default=2.0, at_least=0.0, unit="dB", doc="change of the noise at which weights change"
+    )
+    lag: int = param(
+        default=20, at_least=1, unit="steps", doc="that the smoother has to know after a state"
     )
 
     def check(self) -> None:
         super().check()
         try:
             weights = Models().load(self.hypernetwork)
-            strategy = Contextual(weights.hyper, weights.arrays, self.least_db)
+            strategy = self._contextual(weights)
             node = GainNode(self._build(), *strategy.told(0.0))
         except WeightsError as error:
             raise ParameterError(str(error)) from None
@@ -50,5 +59,7 @@ class Modulated(TrackFeedback, name="trainer.modulated"):
         del node
 
     def _strategy(self) -> Strategy:
-        weights = Models().load(self.hypernetwork)
-        return Contextual(weights.hyper, weights.arrays, self.least_db)
+        return self._contextual(Models().load(self.hypernetwork))
+
+    def _contextual(self, weights: Weights) -> Contextual:
+        return Contextual(weights.hyper, weights.arrays, self.least_db, self.by, self.lag)
