@@ -133,16 +133,17 @@ def _add(weights: Weights, found: Any, seed: int) -> None:
 
 FRAME, BEFORE, AFTER, LONG = 100, 3000, 4000, 100_000
 WINDOWS = ((0, 500), (500, 1000), (1000, 2000), (2000, 4000))  # steps after a change
+SPREAD_DB = 5.0  # of what a network is best told, by 1000 observations: 4.5 at most on two streams
 TRACKER: dict[str, Any] = {
     key: value for key, value in LEARNING.items() if key != "observation_noise"
 }
 TRAINERS: dict[str, Callable[[], Any]] = {
     "trainer.modulated": lambda: _trainer("modulated", hypernetwork=MODULATION),
     "trainer.modulated by prediction": lambda: _trainer(
-        "modulated", hypernetwork=MODULATION, by="prediction"
+        "modulated", hypernetwork=MODULATION, by="prediction", least_db=SPREAD_DB
     ),
     "trainer.modulated by smoother": lambda: _trainer(
-        "modulated", hypernetwork=MODULATION, by="smoother"
+        "modulated", hypernetwork=MODULATION, by="smoother", least_db=SPREAD_DB
     ),
     "trainer.unsupervised": lambda: _trainer("unsupervised"),
     "trainer.smoothed": lambda: _trainer("smoothed"),

@@ -18,8 +18,11 @@ class Modulated(TrackFeedback, name="trainer.modulated"):
     """The weights that a hypernetwork tells for the noise that there seems to be.
 
     After Ni, Revach, Shlezinger, "Adaptive KalmanNet", ICASSP 2024, as blocks/kernels/modulation.py
-    says. The noise is that which makes the last observations likeliest; nothing is retrained, so
-    that candidates are few and do not add up: unlike others they serve unless clearly worse.
+    says. Nothing is retrained, so that candidates are few and do not add up: unlike others they
+    serve unless clearly worse. The noise that is told is the one number that is fitted, `by` what
+    is best with it over the last observations: their likelihood; the prediction of each by the
+    network, for which process_noise need not be right; or the distance of its estimates from those
+    of the smoother of trainer.smoothed, which know `lag` observations more.
     `model` is taken to be for the noise that observation_noise says, and stays while that is so.
     """
 
@@ -34,8 +37,7 @@ class Modulated(TrackFeedback, name="trainer.modulated"):
     )
     by: Literal["likelihood", "prediction", "smoother"] = param(
         default="likelihood",
-        doc="what is best with the noise that is told: how likely an extended filter finds what "
-        "was seen, how well the network predicts it, or how near its estimates are to a smoother's",
+        doc="what is best with the noise that is told",
     )
     least_db: float = param(
         default=2.0, at_least=0.0, unit="dB", doc="change of the noise at which weights change"

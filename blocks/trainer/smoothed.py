@@ -18,10 +18,10 @@ class Smoothed(DescentTrainer, name="trainer.smoothed"):
     `lag` observations after it, and the noise as it makes what was seen likeliest: the ratio of
     observation_noise to process_noise is looked for on a grid, their size follows. Where it loses
     its track, or its states do not fit what was seen, nothing is learned. The network sees these
-    states in noise that is drawn anew for each step of Adam, as loud as was found; so a part of
-    what it learns is right however few the observations, and the gate asks for less than of others.
+    states in noise that is drawn anew for each step of Adam, as loud as was found, so that it does
+    not learn what is in the noise of a few observations.
 
-    With a hypernetwork trainer.modulated with by = "smoother" learns faster and more.
+    Where there is a hypernetwork, trainer.modulated with by = "smoother" follows faster and nearer.
     """
 
     labels: ClassVar[str] = "smoothed states"

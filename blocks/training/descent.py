@@ -116,9 +116,9 @@ class Redrawn(Unrolled):
 class Smoothing(Descent):
     """Learns to estimate the states that a smoother found, in noise like that of the lesson.
 
-    Of its own noise a lesson would teach what is only there: with the true states of 1000 steps for
-    labels a network became worse for other noise. So for each step of Adam the states are seen
-    anew, in noise as loud as that of the lesson.
+    A lesson would teach what is only in its own noise: even with true states for labels, 1000 steps
+    of them made a network worse in other noise (bench/ONLINE_TRACKING.md). So for each step of Adam
+    the states are seen anew, in noise as loud as that of the lesson.
 
     lag   observations that the smoother has to know after a state
     """
@@ -131,12 +131,13 @@ class Smoothing(Descent):
         self, serving: Any, network: Any, lesson: Lesson
     ) -> tuple[Learner, Trajectories, Any]:
         model, (states, believed) = lesson.model, smoothed(lesson, self.lag)
+        assert lesson.noise is not None  # noqa: S101 (smoothed has seen to it)
+        noise = lesson.noise.ratio * lesson.noise.level * model.R
         part, track = self._strides(serving, network, lesson, states)
         observations, _ = joined(lesson.stretches)
         seen = observations - model.residuals(observations, states)  # NaN where nothing came
         whole = believed.reshape(part.intervals.shape).all(1)
         part = part._replace(observations=seen.reshape(part.observations.shape))
-        noise = lesson.noise.ratio * lesson.noise.level * model.R
         return (
             Redrawn(network, model, noise), part.part(whole, slice(None)),
             [array[whole] for array in track],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -294,28 +294,35 @@ class Contextual(Strategy):
 
     def _sought(self, serving: Any, lesson: Lesson) -> float | None:
         """The noise to tell [dB], or None: the lesson says nothing."""
+        if lesson.noise is None:
+            return None
         if self._by == "likelihood":
-            return lesson.noise.noise_db if lesson.noise else None
-        if self._by == "prediction":
-            innovations = np.concatenate([stretch.innovations for stretch in lesson.stretches])
-            variances = robust_variances(innovations)
-        else:
-            states, believed = smoothed(lesson, self._lag)
-            if not believed.any():
-                return None
+            return lesson.noise.noise_db
+        loss = self._loss(lesson)
         if not self._nodes:
             low, high = self._hyper["range_db"]
             levels = np.linspace(low, high, round((high - low) / STEP_DB) + 1)
             self._nodes = {float(db): serving.like(*self.told(db)) for db in levels}
-        heights = []
-        for node in self._nodes.values():
-            out = _ran(node, node.taking_over(lesson.start), *joined(lesson.stretches))
-            if self._by == "prediction":
-                loss = np.nanmean(np.square(out.innovations[0]) / variances)
-            else:
-                loss = np.square(out.estimates[0] - states)[believed].mean()
-            heights.append(-loss if np.isfinite(loss) else -np.inf)
-        return highest(list(self._nodes), np.array(heights))
+        observations, intervals = joined(lesson.stretches)
+        heights = np.array(
+            [
+                -loss(_ran(node, node.taking_over(lesson.start), observations, intervals))
+                for node in self._nodes.values()
+            ]
+        )
+        heights[~np.isfinite(heights)] = -np.inf
+        return highest(list(self._nodes), heights) if np.isfinite(heights).any() else None
+
+    def _loss(self, lesson: Lesson) -> Callable[[Track], float]:
+        """How far what a filter made of a lesson is from what was seen, or from the smoother."""
+        if self._by == "prediction":
+            innovations = np.concatenate([stretch.innovations for stretch in lesson.stretches])
+            variances = robust_variances(innovations)
+            return lambda out: float(np.nanmean(np.square(out.innovations[0]) / variances))
+        states, believed = smoothed(lesson, self._lag)
+        if not believed.any():
+            raise ValueError(f"a lesson is not longer than the lag of {self._lag} steps")
+        return lambda out: float(np.square(out.estimates[0] - states)[believed].mean())
 
     def told(self, noise_db: float) -> tuple[Mapping[str, Any], Mapping[str, Array]]:
         """Hyperparameters and arrays for noise that is so much louder than the model says."""
