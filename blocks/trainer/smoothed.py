@@ -26,10 +26,6 @@ class Smoothed(DescentTrainer, name="trainer.smoothed"):
 
     labels: ClassVar[str] = "smoothed states"
 
-    tolerance: float = param(
-        default=-1.0, unit="standard errors",
-        doc="by which a candidate's loss may exceed that of what serves; negative: has to be less",
-    )  # fmt: skip
 
     lag: int = param(
         default=20, at_least=1, unit="steps", doc="that the smoother has to know after a state"
