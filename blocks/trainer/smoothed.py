@@ -26,7 +26,6 @@ class Smoothed(DescentTrainer, name="trainer.smoothed"):
 
     labels: ClassVar[str] = "smoothed states"
 
-
     lag: int = param(
         default=20, at_least=1, unit="steps", doc="that the smoother has to know after a state"
     )
