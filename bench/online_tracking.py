@@ -133,11 +133,18 @@ def _add(weights: Weights, found: Any, seed: int) -> None:
 
 FRAME, BEFORE, AFTER, LONG = 100, 3000, 4000, 100_000
 WINDOWS = ((0, 500), (500, 1000), (1000, 2000), (2000, 4000))  # steps after a change
+SPREAD_DB = 5.0  # of what a network is best told, by 1000 observations: 4.5 at most on two streams
 TRACKER: dict[str, Any] = {
     key: value for key, value in LEARNING.items() if key != "observation_noise"
 }
 TRAINERS: dict[str, Callable[[], Any]] = {
     "trainer.modulated": lambda: _trainer("modulated", hypernetwork=MODULATION),
+    "trainer.modulated by prediction": lambda: _trainer(
+        "modulated", hypernetwork=MODULATION, by="prediction", least_db=SPREAD_DB
+    ),
+    "trainer.modulated by smoother": lambda: _trainer(
+        "modulated", hypernetwork=MODULATION, by="smoother", least_db=SPREAD_DB
+    ),
     "trainer.unsupervised": lambda: _trainer("unsupervised"),
     "trainer.smoothed": lambda: _trainer("smoothed"),
 }
@@ -266,9 +273,9 @@ def main() -> None:
     parser.add_argument("--long-steps", type=int, default=1000)
     parser.add_argument("--streams", type=int, default=4)
     parser.add_argument("--length", type=int, default=LONG)
-    parser.add_argument("--only", choices=tuple(TRAINERS), help="one trainer")
+    parser.add_argument("--only", choices=tuple(TRAINERS), nargs="+", help="these trainers")
     given = parser.parse_args()
-    for name in [name for name in TRAINERS if given.only not in (None, name)]:
+    for name in [name for name in TRAINERS if name not in (given.only or TRAINERS)]:
         del TRAINERS[name]
     schedule = {"steps": given.steps, "long_steps": given.long_steps}
     if given.part == "reference":

@@ -17,7 +17,11 @@ class Smoothed(DescentTrainer, name="trainer.smoothed"):
     The tracker's decision feedback. A Rauch-Tung-Striebel smoother knows of each state at least
     `lag` observations after it, and the noise as it makes what was seen likeliest: the ratio of
     observation_noise to process_noise is looked for on a grid, their size follows. Where it loses
-    its track, or its states do not fit what was seen, nothing is learned.
+    its track, or its states do not fit what was seen, nothing is learned. The network sees these
+    states in noise that is drawn anew for each step of Adam, as loud as was found, so that it does
+    not learn what is in the noise of a few observations.
+
+    Where there is a hypernetwork, trainer.modulated with by = "smoother" follows faster and nearer.
     """
 
     labels: ClassVar[str] = "smoothed states"

@@ -12,7 +12,9 @@ class Unsupervised(DescentTrainer, name="trainer.unsupervised"):
     """Steps of Adam on how well the tracker's network predicts the next observation.
 
     Revach et al., "Unsupervised Learned Kalman Filtering", EUSIPCO 2022. No states need to be
-    known, nor how loud the noise is.
+    known, nor how loud the noise is. Of some 1000 observations it learns little that holds in other
+    noise, and after a rise of the noise nothing (bench/ONLINE_TRACKING.md); where there is a
+    hypernetwork, trainer.modulated with by = "prediction" fits the same to one number.
     """
 
     def _strategy(self) -> Strategy:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from blocks.kernels.state_space import StateSpace
 from blocks.training.kalmannet import Predicting, Unrolled
 from blocks.training.strategy import Strategy
 from blocks.training.tracks import Lesson, joined, robust_variances, smoothed
@@ -95,8 +96,29 @@ class Prediction(Descent):
         return Predicting(network, lesson.model, robust_variances(innovations)), part, track
 
 
+class Redrawn(Unrolled):
+    """The same, with noise that is drawn anew for each pass.
+
+    What is given as observations is what would be seen without noise.
+
+    noise   (n, n)  its covariance
+    """
+
+    def __init__(self, network: Any, model: StateSpace, noise: Array) -> None:
+        super().__init__(network, model)
+        self._root, self._rng = np.linalg.cholesky(noise), np.random.default_rng(0)
+
+    def teach(self, track: Any, part: Trajectories) -> tuple[float, Any]:
+        noise = self._rng.standard_normal(part.observations.shape) @ self._root.T
+        return super().teach(track, part._replace(observations=part.observations + noise))
+
+
 class Smoothing(Descent):
-    """Learns to estimate what a smoother made of the same observations afterwards.
+    """Learns to estimate the states that a smoother found, in noise like that of the lesson.
+
+    A lesson would teach what is only in its own noise: even with true states for labels, 1000 steps
+    of them made a network worse in other noise (bench/ONLINE_TRACKING.md). So for each step of Adam
+    the states are seen anew, in noise as loud as that of the lesson.
 
     lag   observations that the smoother has to know after a state
     """
@@ -108,10 +130,15 @@ class Smoothing(Descent):
     def _taught(
         self, serving: Any, network: Any, lesson: Lesson
     ) -> tuple[Learner, Trajectories, Any]:
-        states, believed = smoothed(lesson, self.lag)
+        model, (states, believed) = lesson.model, smoothed(lesson, self.lag)
+        assert lesson.noise is not None  # noqa: S101 (smoothed has seen to it)
+        noise = lesson.noise.ratio * lesson.noise.level * model.R
         part, track = self._strides(serving, network, lesson, states)
+        observations, _ = joined(lesson.stretches)
+        seen = observations - model.residuals(observations, states)  # NaN where nothing came
         whole = believed.reshape(part.intervals.shape).all(1)
+        part = part._replace(observations=seen.reshape(part.observations.shape))
         return (
-            Unrolled(network, lesson.model), part.part(whole, slice(None)),
+            Redrawn(network, model, noise), part.part(whole, slice(None)),
             [array[whole] for array in track],
         )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -65,15 +66,21 @@ def estimated(
     best = int(heights.argmax())
     if found[best] is None:
         return None
-    level = float(LEVELS_DB[best])
+    ratio = 10.0 ** (0.1 * highest(LEVELS_DB, heights))
+    between = _likelihood(model, ratio, observations, intervals, mean, covariance, rows)
+    return found[best] if between is None else between
+
+
+def highest(levels: Sequence[float], heights: Array) -> float:
+    """Where heights at even levels are greatest: between the best and its neighbours a parabola."""
+    best = int(heights.argmax())
+    level = float(levels[best])
     if 0 < best < len(heights) - 1 and np.isfinite(heights[best - 1 : best + 2]).all():
         left, middle, right = heights[best - 1 : best + 2]
         bent = left - 2.0 * middle + right
         if bent < 0.0:
-            level += 0.5 * (left - right) / bent * (LEVELS_DB[1] - LEVELS_DB[0])
-    ratio = 10.0 ** (0.1 * level)
-    between = _likelihood(model, ratio, observations, intervals, mean, covariance, rows)
-    return found[best] if between is None else between
+            level += 0.5 * (left - right) / bent * (levels[1] - levels[0])
+    return level
 
 
 def _likelihood(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,13 +14,14 @@ from blocks.kernels.kalmannet_filter import Tracks
 from blocks.kernels.modulation import modulated
 from blocks.kernels.state_space import StateSpace
 from blocks.training.drift import PageHinkley
-from blocks.training.noise import Noise, estimated, louder
+from blocks.training.noise import Noise, estimated, highest, louder
 from blocks.training.strategy import Strategy
 
 Array = np.ndarray[Any, Any]
 
 GROUP = 10  # steps whose losses count as one: they are not independent
 ROBUST = 0.4549  # median of the square of a standard normal number
+STEP_DB = 3.0  # between levels of noise that a hypernetwork is told for a trial
 MISFIT = 4.0  # of what smoothed states leave of the observations to their noise, at most
 
 
@@ -49,6 +50,11 @@ class Lesson(NamedTuple):
     model: StateSpace
     stretches: Sequence[Stretch]
     noise: Noise | None
+
+    @property
+    def start(self) -> Tracks:
+        """Where the serving filter stood before the first observation."""
+        return Tracks(*(array[:1] for array in self.stretches[0].tracks))
 
 
 def robust_variances(innovations: Array) -> Array:
@@ -229,11 +235,15 @@ class Followed:
 
 def _innovations(node: Any, tracks: Tracks, seen: Array, intervals: Array) -> Array:
     """Those of one track (time, n), which goes on."""
-    size = node.filters.model.size
-    out = Track.empty((1, len(seen)), size, seen.shape[1])
-    node.filters.run(seen[None], intervals[None], tracks, out, together=False, spread=False)
-    found: Array = out.innovations[0]
+    found: Array = _ran(node, tracks, seen, intervals).innovations[0]
     return found
+
+
+def _ran(node: Any, tracks: Tracks, seen: Array, intervals: Array) -> Track:
+    """What a filter makes of one track, which goes on."""
+    out = Track.empty((1, len(seen)), node.filters.model.size, seen.shape[1])
+    node.filters.run(seen[None], intervals[None], tracks, out, together=False, spread=False)
+    return out
 
 
 def grouped(innovations: Array, variances: Array) -> Array:
@@ -254,27 +264,67 @@ class Contextual(Strategy):
     """The gain network that a hypernetwork tells for the noise that there seems to be.
 
     What serves at first counts as made for the noise that the model says; its calibration goes on,
-    with the observation noise that there seems to be.
+    with the observation noise that there seems to be. What is told is the one number that is
+    fitted, and is looked for every STEP_DB over the range of the hypernetwork.
 
     hyper, arrays  of blocks/kernels/modulation.py
     least_db       change of the noise at which it tells another
+    by             likelihood: the noise of the lesson
+                   prediction: with which the mean squared innovation is least, each number in units
+                   of its variance (unsupervised, as Revach et al., EUSIPCO 2022)
+                   smoother: with which estimates are nearest to what a smoother makes of the same
+                   observations afterwards
+    lag            observations that the smoother has to know after a state
     """
 
     def __init__(
-        self, hyper: Mapping[str, Any], arrays: Mapping[str, Array], least_db: float
-    ) -> None:
+        self, hyper: Mapping[str, Any], arrays: Mapping[str, Array], least_db: float,
+        by: str = "likelihood", lag: int = 20,
+    ) -> None:  # fmt: skip
         self._hyper, self._arrays, self._least = hyper, arrays, least_db
+        self._by, self._lag = by, lag
         self._told_db = 0.0  # for which what serves was made
+        self._nodes: dict[float, Any] = {}  # of the levels that are tried
 
     def update(self, serving: Any, lesson: Lesson) -> Any:
-        if lesson.noise is None:
-            return None
-        noise_db = lesson.noise.noise_db
-        if abs(noise_db - self._told_db) < self._least:
+        noise_db = self._sought(serving, lesson)
+        if noise_db is None or abs(noise_db - self._told_db) < self._least:
             return None
         self._told_db = noise_db
         louder = 10.0 ** (0.1 * noise_db)
         return serving.like(*self.told(noise_db), louder * serving.filters.model.R)
+
+    def _sought(self, serving: Any, lesson: Lesson) -> float | None:
+        """The noise to tell [dB], or None: the lesson says nothing."""
+        if lesson.noise is None:
+            return None
+        if self._by == "likelihood":
+            return lesson.noise.noise_db
+        loss = self._loss(lesson)
+        if not self._nodes:
+            low, high = self._hyper["range_db"]
+            levels = np.linspace(low, high, round((high - low) / STEP_DB) + 1)
+            self._nodes = {float(db): serving.like(*self.told(db)) for db in levels}
+        observations, intervals = joined(lesson.stretches)
+        heights = np.array(
+            [
+                -loss(_ran(node, node.taking_over(lesson.start), observations, intervals))
+                for node in self._nodes.values()
+            ]
+        )
+        heights[~np.isfinite(heights)] = -np.inf
+        return highest(list(self._nodes), heights) if np.isfinite(heights).any() else None
+
+    def _loss(self, lesson: Lesson) -> Callable[[Track], float]:
+        """How far what a filter made of a lesson is from what was seen, or from the smoother."""
+        if self._by == "prediction":
+            innovations = np.concatenate([stretch.innovations for stretch in lesson.stretches])
+            variances = robust_variances(innovations)
+            return lambda out: float(np.nanmean(np.square(out.innovations[0]) / variances))
+        states, believed = smoothed(lesson, self._lag)
+        if not believed.any():
+            raise ValueError(f"a lesson is not longer than the lag of {self._lag} steps")
+        return lambda out: float(np.square(out.estimates[0] - states)[believed].mean())
 
     def told(self, noise_db: float) -> tuple[Mapping[str, Any], Mapping[str, Array]]:
         """Hyperparameters and arrays for noise that is so much louder than the model says."""
