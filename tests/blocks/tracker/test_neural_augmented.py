@@ -43,7 +43,7 @@ def test_covariances_are_scaled_as_weights_say_and_nothing_else_is():
     weights = random_graph(3, 3, seed=1)
     arrays = {**weights.arrays, "calibration.share": np.array(2.0)}
     blocks = (
-        served(given, **LORENZ, lag=10)
+        served(NeuralAugmentedSmoother, given, **LORENZ, lag=10)
         for given in (weights, Weights("graph", 2, arrays, weights.hyper))
     )
     plain, scaled = (joined([*block.process(seen), *block.finish()]) for block in blocks)
