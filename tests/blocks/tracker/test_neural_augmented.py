@@ -51,7 +51,7 @@ def test_covariances_are_scaled_as_weights_say_and_nothing_else_is():
     np.testing.assert_array_equal(scaled[1], 2.0 * plain[1])
     arrays["calibration.share"] = np.array(-1.0)
     with pytest.raises(WeightsError, match=r"calibration.share = -1.0, but must be above 0"):
-        served(Weights("graph", 2, arrays, weights.hyper), **LORENZ)
+        served(NeuralAugmentedSmoother, Weights("graph", 2, arrays, weights.hyper), **LORENZ)
 
 
 def test_a_window_is_smoothed_by_the_weights_that_are_there_when_it_is_full():
