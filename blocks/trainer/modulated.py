@@ -36,8 +36,7 @@ class Modulated(TrackFeedback, name="trainer.modulated"):
         doc="weights of the hypernetwork with its gain network: NAME or NAME@VERSION"
     )
     by: Literal["likelihood", "prediction", "smoother"] = param(
-        default="likelihood",
-        doc="what is best with the noise that is told",
+        default="likelihood", doc="what is best with the noise that is told"
     )
     least_db: float = param(
         default=2.0, at_least=0.0, unit="dB", doc="change of the noise at which weights change"
@@ -51,14 +50,13 @@ class Modulated(TrackFeedback, name="trainer.modulated"):
         try:
             weights = Models().load(self.hypernetwork)
             strategy = self._contextual(weights)
-            node = GainNode(self._build(), *strategy.told(0.0))
+            GainNode(self._build(), *strategy.told(0.0))
         except WeightsError as error:
             raise ParameterError(str(error)) from None
         except (KeyError, TypeError, ValueError) as error:
             raise ParameterError(
                 f"hypernetwork = {self.hypernetwork!r} holds none for this model: {error}"
             ) from None
-        del node
 
     def _strategy(self) -> Strategy:
         return self._contextual(Models().load(self.hypernetwork))
