@@ -140,7 +140,8 @@ def _training(results: Results, path: Path) -> Path:
         for told in one.told:
             steps, losses = np.array(told["training"]["curve"]).T
             label = f"{SCENARIOS[key[0]].title}, {key[1]:g} dB, {METHODS[key[2]].title}"
-            axes.plot(steps, losses - losses[-1], label=label, marker=".")
+            colour, line = f"C{list(SCENARIOS).index(key[0])}", "-:"[LEARNED_NOISE.index(key[2])]
+            axes.plot(steps, losses - losses[-1], line, label=label, marker=".", color=colour)
     axes.set(xlabel="steps of Adam", ylabel="loss", yscale="symlog")
     axes.legend(fontsize=8)
     _tidy(axes)
