@@ -17,7 +17,8 @@ bimodal        Mortada et al., EUSIPCO 2025: position and velocity, q2 = -40 dB 
 lorenz_taylor  the decimated attractor of KalmanNet, r2 = 0 dB, frozen-A steps, true Jacobian
 lorenz_rk4     the same with Runge-Kutta steps
 shipped        the network that is shipped for the attractor, before and after its calibration
-speed          a step of each within a frame, one track, 3 states and observations
+speed          a step of each within a frame, one track, 3 states and observations; of learned noise
+               with Runge-Kutta steps
 
 MSE is in dB, per number of a state: pooled, median and worst trajectory. NEES should be the number
 of states, NIS that of rows of an observation; "band" is where 95 % of such means lie that are right
@@ -339,7 +340,8 @@ def shipped() -> None:
 def speed(rounds: int = 15, steps: int = 2000) -> None:
     import torch
 
-    from blocks.kernels import recursive_kalmannet, split_kalmannet
+    from blocks.kernels import learned_noise, recursive_kalmannet, split_kalmannet
+    from blocks.models.learned_noise import NoiseNetwork
     from blocks.models.recursive_kalmannet import RecursiveNetwork
     from blocks.models.split_kalmannet import SplitNetwork
 
@@ -362,13 +364,30 @@ def speed(rounds: int = 15, steps: int = 2000) -> None:
         filters = Filters(kernel.network_of(module.hyper, module.arrays()), model, calibration)
         made[f"{said}, calibrated"] = filters, True
     out = Track.empty((1, steps), 3, 3)
-    found: dict[str, list[float]] = {name: [] for name in made}
+    works: dict[str, Callable[[], Any]] = {
+        name: lambda filters=filters, spread=spread: filters.run(
+            known.observations, known.intervals, filters.start(1), out, together=False,
+            spread=spread,
+        )
+        for name, (filters, spread) in made.items()
+    }  # fmt: skip
+    beside = Calibration(0.01 * np.eye(3), np.empty((0, 0)), 1.0)
+    right = state_space.build(**RUNGE_KUTTA)
+    for units in (0, 8, 16):
+        module = NoiseNetwork(3, 3, units)
+        noise = learned_noise.noise_of(module.hyper, module.arrays())
+        for what, how in (("", None), (", calibrated", beside)):
+            one = learned_noise.Filter(noise, right, how)
+            told = f"told by {units} units" if units else "constant"
+            works[f"learned noise, {told}{what}"] = lambda one=one: one.run(
+                known.observations[0], known.intervals[0], right.initial.copy(),
+                np.zeros((2, 3, 3)), one.hidden(), out.of(0),
+            )  # fmt: skip
+    found: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(rounds + 1):
-        for name, (filters, spread) in made.items():
-            tracks, begin = filters.start(1), time.thread_time()
-            filters.run(
-                known.observations, known.intervals, tracks, out, together=False, spread=spread
-            )
+        for name, work in works.items():
+            begin = time.thread_time()
+            work()
             if turn:
                 found[name].append((time.thread_time() - begin) / steps)
     print("us per step, Lorenz attractor, one track: median and least of", rounds, "rounds")
