@@ -7,11 +7,12 @@ from needs import compiled, package
 
 torch = package("torch", "train")
 
+from learned_noise_in_torch import Recursion  # noqa: E402
+
 from blocks.kernels import constant_gain, learned_noise, state_space  # noqa: E402
 from blocks.kernels.kalman import Track  # noqa: E402
 from blocks.models.learned_noise import NoiseNetwork  # noqa: E402
 from blocks.training.learned_noise import (  # noqa: E402
-    Recursion,
     Unrolled,
     begin,
     begin_near,
